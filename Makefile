@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# PYTHON=/path/to/python3 picks the interpreter; without it a working one is searched on the PATH.
+PYTHON ?=
+WORKERS ?= 2
+PYTEST_ARGS ?=
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE :=
+
+VENV := .venv
+VENV_211 := .venv-2.11
+BIN := $(VENV)/bin
+EXTRAS := --extra amazon --extra openlineage --extra simulator --extra preview --extra dev
+# uv does not read pip's configuration; where only that names a package index, hand it on.
+INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$(.tools/bin/pip config get global.index-url 2>/dev/null || true)}}"
+UV = $(INDEX) .tools/bin/uv
+COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
+
+.PHONY: help setup test lint format demo demo-stop live check-2.11 catalogue build lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make .venv with the locked requirements and this project (the others do it when needed)
+
+.tools/.installed: requirements/uv.txt .ci/find_python
+	@python="$$(.ci/find_python 14 "$(PYTHON)")"
+	"$$python" -m venv --clear .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
+	touch $@
+
+# $(call make_venv,folder,newest Python minor,lock files)
+define make_venv
+	python="$$(.ci/find_python $(2) "$(PYTHON)")"
+	echo "Installing $(firstword $(3)) into $(1)"
+	[ -x $(1)/bin/python ] || $(UV) venv --quiet --python "$$python" $(1)
+	$(UV) pip sync --quiet --python $(1)/bin/python $(3)
+	$(UV) pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation --editable .
+	touch $(1)/.installed
+endef
+.ONESHELL:
+
+$(VENV)/.installed: .tools/.installed pyproject.toml requirements/airflow-3.3.txt requirements/google-provider-3.3.txt
+	@$(call make_venv,$(VENV),14,requirements/airflow-3.3.txt requirements/google-provider-3.3.txt)
+
+$(VENV_211)/.installed: .tools/.installed pyproject.toml requirements/airflow-2.11.txt requirements/google-provider-2.11.txt
+	@$(call make_venv,$(VENV_211),12,requirements/airflow-2.11.txt requirements/google-provider-2.11.txt)
+
+test: lint ## Linters, types, import rules, then the whole fast test suite
+	$(BIN)/pytest -n $(WORKERS) -m "not live" $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy --strict and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	PYTHONPATH=. $(BIN)/lint-imports --no-cache
+
+format: setup ## Let ruff fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+live: setup ## Tests against a real Airflow 3 with scheduler and triggerer as processes
+	$(BIN)/pytest -m live $(PYTEST_ARGS)
+
+check-2.11: $(VENV_211)/.installed ## The test suite on Airflow 2.11
+	$(VENV_211)/bin/pytest -n $(WORKERS) -m "not live and not airflow3" $(PYTEST_ARGS)
+
+demo: setup ## Run Airflow and two example Dags (ONCE=1: stop again at the end; BFL_API_KEY set: the real API)
+	@$(BIN)/python -m demo $(if $(ONCE),--once)
+
+demo-stop: ## Stop what `make demo` left running
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo --stop; else echo "Nothing to stop."; fi
+
+catalogue: setup ## Rebuild the model catalogue: make catalogue OPENAPI=openapi.json
+	@[ -n "$(OPENAPI)" ] || { echo "Name BFL's OpenAPI file: make catalogue OPENAPI=openapi.json" >&2; exit 2; }
+	$(BIN)/python -m airflow_provider_bfl.api.catalogue_build "$(OPENAPI)"
+
+build: setup ## Build sdist and wheel into dist/ and check the wheel in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(INDEX) $(BIN)/python .ci/check_wheel.py dist/*.whl
+
+lock: .tools/.installed ## Recreate the locked requirements
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	for airflow in 3.3 2.11; do
+		$(COMPILE) $(EXTRAS) pyproject.toml "requirements/airflow-$$airflow.in" -o "requirements/airflow-$$airflow.txt"
+	done
+	$(COMPILE) --no-deps requirements/google-provider-3.3.in -o requirements/google-provider-3.3.txt
+	$(COMPILE) --no-deps requirements/google-provider-2.11.in -o requirements/google-provider-2.11.txt
+
+clean: demo-stop ## Remove everything that the other targets made
+	rm -rf .tools $(VENV) $(VENV_211) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build demo-home dist
