@@ -9,7 +9,7 @@ ever hold an image. A local ``file://`` input needs ``[bfl] allow_local_files``.
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
@@ -21,7 +21,7 @@ PRODUCT_PHOTO = os.environ.get("BFL_EXAMPLE_INPUT", "s3://my-bucket/products/cha
 with DAG(
     dag_id="bfl_edit_images",
     schedule=None,
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["bfl", "example"],
     doc_md=__doc__,

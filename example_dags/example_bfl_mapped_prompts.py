@@ -10,7 +10,7 @@ and is not a failure. Create it once, with fewer slots than the account's 24 and
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
@@ -23,7 +23,7 @@ ANIMALS = ("heron", "otter", "lynx", "badger")
 with DAG(
     dag_id="bfl_mapped_prompts",
     schedule=None,
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["bfl", "example"],
     doc_md=__doc__,

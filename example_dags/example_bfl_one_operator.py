@@ -8,7 +8,7 @@ A retry re-attaches to the generation that was submitted: it is paid once.
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
@@ -19,7 +19,7 @@ DESTINATION = os.environ.get("BFL_EXAMPLE_DESTINATION", "s3://my-bucket/flux/")
 with DAG(
     dag_id="bfl_one_operator",
     schedule=None,
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["bfl", "example"],
     params={"subject": "A cat in a space suit reading the newspaper"},

@@ -9,7 +9,7 @@ transfer ask for the same generation again and never pay.
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
@@ -22,7 +22,7 @@ DESTINATION = os.environ.get("BFL_EXAMPLE_DESTINATION", "s3://my-bucket/flux/")
 with DAG(
     dag_id="bfl_three_tasks",
     schedule=None,
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["bfl", "example"],
     doc_md=__doc__,

@@ -40,6 +40,9 @@ TOP_UP_URL = "https://dashboard.bfl.ai"
 #: BFL's own texts are short; anything longer is an HTML page or an attempt to flood the log.
 _MAX_DETAIL_CHARS = 500
 
+#: BFL's ids are UUIDs of 36.
+_MAX_ID_CHARS = 200
+
 #: A gateway between us and BFL writes these when it lost the answer, so BFL may have accepted the request.
 #: 520, 522 and 524 are Cloudflare's.
 _GATEWAY_LOST_ANSWER = frozenset({502, 504, 520, 522, 524})
@@ -190,11 +193,9 @@ def read_submission(reply: HttpReply, *, model: str) -> Submission:
     if not 200 <= reply.status < 300:
         raise _submit_error(reply, model)
     body = _json_object(reply.body) or {}
-    generation_id = body.get("id")
-    if not isinstance(generation_id, str) or not _clip(generation_id):
-        generation_id = None
+    generation_id = _identity(body.get("id"))
     if generation_id is None or not _is_submission(body):
-        known = f" It names the id {_clip(generation_id)!r}." if generation_id else ""
+        known = f" It names the id {generation_id!r}." if generation_id else ""
         message = (
             f"BFL answered the POST to {model} with {reply.status} and a body that is not a submission.{known} "
             "The generation may have been accepted and billed. A retry follows on_ambiguous_submit."
@@ -292,9 +293,9 @@ def _poll_result(body: Mapping[str, Any], generation_id: str | None) -> PollResu
     status: str = body["status"]
     raw_result = body.get("result")
     result = raw_result if isinstance(raw_result, dict) else {}
-    sample, seed, answered = result.get("sample"), result.get("seed"), body.get("id")
+    sample, seed = result.get("sample"), result.get("seed")
     return PollResult(
-        id=answered if isinstance(answered, str) else generation_id,
+        id=_identity(body.get("id")) or generation_id,
         status=_clip(status),
         phase=_PHASES.get(status, Phase.UNKNOWN),
         sample=sample if isinstance(sample, str) and sample else None,
@@ -340,7 +341,8 @@ def check_outcome(result: PollResult, *, generation_id: str, model: str | None =
     if result.phase is Phase.NOT_FOUND:
         raise BflTaskNotFoundError(
             f"{named} is not known to its polling host. BFL has forgotten it or the polling URL is not the one BFL "
-            "returned. Nothing is submitted again by itself; force_new=True generates (and pays) anew.",
+            "returned. It was accepted, so it is billed once. Nothing is submitted again by itself; force_new=True "
+            "generates (and pays) anew.",
             generation_id=generation_id,
             model=model,
         )
@@ -397,12 +399,19 @@ def generation_id_of(polling_url: str) -> str | None:
         values = parse_qs(urlsplit(polling_url).query).get("id")
     except ValueError:
         return None
-    return values[0] if values and values[0].isprintable() else None
+    return _identity(values[0]) if values else None
 
 
 def redact_urls(text: str) -> str:
     """Return ``text`` with the query of every URL in it replaced: a signed URL's query is a credential."""
     return _URL_QUERY.sub(r"\1?…", text)
+
+
+def _identity(value: Any) -> str | None:
+    # It goes into logs, XCom and object names as it is.
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        return None
+    return value if len(value) <= _MAX_ID_CHARS and redact_urls(value) == value else None
 
 
 def _validation_line(item: Mapping[str, Any]) -> str:
@@ -455,5 +464,6 @@ def _number(value: Any) -> float | None:
 
 
 def _clip(text: str) -> str:
-    line = "".join(char for char in " ".join(redact_urls(text).split()) if char.isprintable())
+    # Cleaned first: a character that is dropped could hide a URL from the redaction.
+    line = redact_urls("".join(char for char in " ".join(text.split()) if char.isprintable()))
     return line if len(line) <= _MAX_DETAIL_CHARS else line[:_MAX_DETAIL_CHARS] + "…"

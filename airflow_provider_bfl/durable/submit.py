@@ -69,12 +69,18 @@ def submit_durably(
     raise AssertionError("the last repeat returns or raises")
 
 
-def save_best_effort(journal: Journal, record: Record) -> None:
-    """Write a record whose loss costs nothing but a warning: the older one stays and is the more careful."""
+def save_best_effort(journal: Journal, record: Record) -> bool:
+    """
+    Write a record whose loss costs nothing but a warning: the older one stays and is the more careful.
+
+    :return: Whether it was written.
+    """
     try:
         journal.save(record)
     except BflJournalError as error:
         log.warning("%s The older record stays.", error)
+        return False
+    return True
 
 
 def _may_repeat(error: BflError) -> bool:

@@ -118,9 +118,19 @@ def read_sidecar(document: bytes) -> Landed | None:
             return None
         known = {each.name: parsed.get(each.name, each.default) for each in fields(Landed)}
         known.update({name: _epoch(known[name]) for name in _TIMES})
-        return Landed(**known)
-    except (ValueError, TypeError, RecursionError):
+        landed = Landed(**known)
+        # Whoever can write to the store can put anything here, and it becomes a task's result.
+        return landed if _is_plain(landed.as_xcom()) else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def _is_plain(result: Mapping[str, Any]) -> bool:
+    return all(
+        (isinstance(value, str) and len(value) <= _MAX_SETTING_CHARS and value.isprintable())
+        or (isinstance(value, int | float | None) and abs(value or 0) < float("inf"))
+        for value in result.values()
+    )
 
 
 def _publishable(request: Mapping[str, Any], *, record_prompt: bool) -> dict[str, Any]:

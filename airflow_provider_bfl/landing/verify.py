@@ -92,7 +92,8 @@ def _other_than_asked(content_type: str, asked: str | None, output_format: str |
 
 def _unknown_format(head: bytes, declared_type: str | None, asked: str | None) -> Media:
     declared = (declared_type or "").partition(";")[0].strip().lower()
-    said = f"the server calls it {declared!r}" if declared else "the server does not name its type"
+    is_type = re.fullmatch(r"[a-z0-9-]{1,20}/[a-z0-9][a-z0-9.+-]{0,60}", declared)
+    said = f"the server calls it {declared!r}" if is_type else "the server does not name its type"
     if _TEXT_START.match(head.removeprefix(_BYTE_ORDER_MARK)):
         raise UnusableBodyError(f"the body is text (HTML, XML or JSON), not an image or a video; {said}")
     if asked is not None:

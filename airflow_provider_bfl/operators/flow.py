@@ -101,6 +101,7 @@ class GenerationFlow:
                 "dashboard; clearing the task submits (and pays) anew.",
                 model=self._op.model,
             )
+        self._op.generation_id = record.id
         return self._wait(record, seconds=resume_seconds(event))
 
     def _identify(self, found: Record | None) -> tuple[Inputs | Exception, str]:
@@ -129,6 +130,7 @@ class GenerationFlow:
     def _reattach(self, found: Record, delivery: Delivery | None) -> dict[str, Any]:
         record = found.reattached_until(time.time() + self._op.timeout)
         self._log.info("Re-attached to generation %s (%s); nothing is submitted.", record.id, record.model)
+        _count("reattached")
         if delivery is not None and record.result is not None and delivery.is_stored(record.result):
             self._push(record)
             return {**record.result, "reattached": True}
@@ -137,6 +139,7 @@ class GenerationFlow:
         return self._follow(record)
 
     def _follow(self, record: Record) -> dict[str, Any]:
+        self._op.generation_id = record.id
         self._push(record)
         if not self._op.wait_for_completion:
             return submit_result(record)
@@ -179,6 +182,9 @@ class GenerationFlow:
                 "unknown" if record.cost is None else f"{record.cost:g}",
                 describe_prompt(self._request),
             )
+            _count("submitted")
+            if record.possibly_billed_twice:
+                _count("possibly_billed_twice")
             return record
 
     def _queue(self, intent: Record, error: BflRateLimitedError) -> None:
@@ -193,6 +199,7 @@ class GenerationFlow:
             )
             raise BflRateLimitedError(message, model=self._op.model) from None
         self._log.info("All slots of the account are in use (429); trying again in %.0f s.", delay)
+        _count("rate_limited")
         if not self._op.deferrable:
             time.sleep(delay)
             return
@@ -213,6 +220,9 @@ class GenerationFlow:
         )
         try:
             result = waiting.in_worker(self._hook, seconds=seconds if self._op.deferrable else None)
+            # The record may have been unwritable after the submit, and nothing else is there to resume from.
+            if result is None and not save_best_effort(self._journal, record):
+                result = waiting.in_worker(self._hook, seconds=None)
         except (BflModeratedError, BflGenerationFailedError) as error:
             self._close(error)
         if result is None:
@@ -237,6 +247,7 @@ class GenerationFlow:
         )
         landed = delivery.land(generation, result, polling_url=record.polling_url or "")
         save_best_effort(self._journal, record.stored(landed))
+        _count("landed")
         return landed
 
     def _close(self, error: BflModeratedError | BflGenerationFailedError) -> NoReturn:
@@ -281,6 +292,12 @@ class GenerationFlow:
         check_suffix(op.destination, output_format)
         target = open_target(op.destination, storage_conn_id=op.storage_conn_id)
         return Delivery(self._hook, target, op.if_exists, output_format)
+
+
+def _count(event: str) -> None:
+    from airflow.providers.common.compat.sdk import Stats
+
+    Stats.incr(f"bfl.{event}")
 
 
 def _as_bool(value: bool | str) -> bool:

@@ -13,12 +13,13 @@ from airflow_provider_bfl.arguments import (
     DEFAULT_CONN_ID,
     DEFAULT_MAX_QUEUE_WAIT_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
+    KILLED,
     IfExists,
     OnAmbiguousSubmit,
     OnModerated,
     OnStaleState,
     Validation,
-    check_choices,
+    check_arguments,
 )
 from airflow_provider_bfl.exceptions import BflConfigError
 
@@ -142,7 +143,8 @@ class BflGenerationOperator(BaseOperator):
         self.force_new = force_new
         self.min_credits = min_credits
         self.validation = validation
-        check_choices(self)
+        self.generation_id: str | None = None
+        check_arguments(self)
         if destination is not None and not wait_for_completion:
             raise BflConfigError(
                 f"{self.task_id}: destination needs wait_for_completion=True; without waiting there is nothing to land."
@@ -170,6 +172,11 @@ class BflGenerationOperator(BaseOperator):
         :param event: ``{"id", "status"}`` of the trigger.
         """
         return self._flow(context).resume(event)
+
+    def on_kill(self) -> None:
+        """Say what goes on without the task: BFL has no way to cancel a generation."""
+        if self.generation_id is not None:
+            self.log.warning(KILLED, self.generation_id)
 
     def _flow(self, context: Context) -> GenerationFlow:
         # Imported here, because Airflow parses Dag files all the time and runs tasks now and then.

@@ -14,11 +14,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_bfl.api.catalogue import Model
 from airflow_provider_bfl.exceptions import BflError, BflValidationError
 from airflow_provider_bfl.landing.store import described
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 #: BFL takes 20 MB for an image (https://docs.bfl.ai, image editing); videos have no documented limit.
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
@@ -121,12 +124,11 @@ class _Reader:
         scheme = uri.partition("://")[0].lower()
         if scheme == "http":
             raise BflValidationError(f"{name} is a plain http URL; use https. Nothing was sent.")
-        if scheme in ("file", "local"):
-            self._check_local(name, uri)
         try:
             path = (
                 ObjectStoragePath(uri, conn_id=self.storage_conn_id) if self.storage_conn_id else ObjectStoragePath(uri)
             )
+            self._check_local(name, uri, path)
             self._check_size(name, path.stat().st_size)
             with path.open("rb") as file:  # type: ignore[no-untyped-call]
                 content: bytes = file.read(self.max_bytes + 1)
@@ -145,11 +147,15 @@ class _Reader:
             raise BflValidationError(f"{name}: {uri} is not an image or video. Nothing was sent.")
         return content
 
-    def _check_local(self, name: str, uri: str) -> None:
+    def _check_local(self, name: str, uri: str, path: ObjectStoragePath) -> None:
+        from fsspec.implementations.local import LocalFileSystem
+
+        # What will be opened is judged and not the text: "://../etc/x" and "file://conn@/etc/x" are local paths too.
+        if not isinstance(path.fs, LocalFileSystem):
+            return
         allowed = self.allow_local_files
-        path = Path(uri.partition("://")[2])
         # Resolved, so that neither ".." nor a link leads out of the directory.
-        if not allowed or not path.resolve().is_relative_to(Path(allowed).resolve()):
+        if not allowed or not Path(path.path).resolve().is_relative_to(Path(allowed).resolve()):
             raise BflValidationError(
                 f"{name}: {uri} may not be read: local files are sent to BFL only from below [bfl] allow_local_files"
                 f" (now {allowed or 'empty'}). Nothing was sent."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
-from airflow_provider_bfl.arguments import DEFAULT_CONN_ID, DEFAULT_TIMEOUT_SECONDS, OnModerated, check_choices
+from airflow_provider_bfl.arguments import DEFAULT_CONN_ID, DEFAULT_TIMEOUT_SECONDS, OnModerated, check_arguments
 from airflow_provider_bfl.exceptions import BflError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class BflGenerationSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.on_moderated = on_moderated
-        check_choices(self)
+        check_arguments(self)
 
     @cached_property
     def hook(self) -> BflHook:

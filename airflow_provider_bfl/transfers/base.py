@@ -17,7 +17,7 @@ from airflow_provider_bfl.arguments import (
     DEFAULT_TIMEOUT_SECONDS,
     IfExists,
     OnModerated,
-    check_choices,
+    check_arguments,
 )
 from airflow_provider_bfl.exceptions import BflConfigError
 
@@ -78,7 +78,7 @@ class BflTransferOperator(BaseOperator):
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.on_moderated = on_moderated
-        check_choices(self)
+        check_arguments(self)
 
     @cached_property
     def hook(self) -> BflHook:

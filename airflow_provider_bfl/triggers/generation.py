@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_bfl.api.catalogue import get_model
 from airflow_provider_bfl.api.messages import generation_id_of
 from airflow_provider_bfl.api.polling import Finished, Poller, TimedOut, Unreachable
+from airflow_provider_bfl.arguments import KILLED
 from airflow_provider_bfl.hooks.bfl import BflHook
 
 #: The task that deferred needs a moment to leave its worker. Airflow 3.2 and 3.3 with LocalExecutor fail a task that
@@ -81,6 +82,10 @@ class BflGenerationTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then yield the one event."""
         yield TriggerEvent({"id": generation_id_of(self.polling_url), "status": await self._wait()})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Say what goes on without the task when a user kills it while deferred (Airflow 3.3 and later)."""
+        self.log.warning(KILLED, generation_id_of(self.polling_url))
 
     async def _wait(self) -> str:
         poller = Poller(
