@@ -9,8 +9,11 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
+# What is built says the time of the last commit, so that building it again gives the same bytes.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --pretty=%ct 2>/dev/null || echo 1580601600)
 
 VENV := .venv
 VENV_211 := .venv-2.11
@@ -21,7 +24,7 @@ INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$(.tools/bin/p
 UV = $(INDEX) .tools/bin/uv
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help setup test lint format demo demo-stop live check-2.11 catalogue build lock clean
+.PHONY: help setup test lint format demo demo-stop live faults check-2.11 fuzz catalogue build audit lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +54,16 @@ $(VENV)/.installed: .tools/.installed pyproject.toml requirements/airflow-3.3.tx
 $(VENV_211)/.installed: .tools/.installed pyproject.toml requirements/airflow-2.11.txt requirements/google-provider-2.11.txt
 	@$(call make_venv,$(VENV_211),12,requirements/airflow-2.11.txt requirements/google-provider-2.11.txt)
 
+$(VENV)/.fuzz-installed: $(VENV)/.installed requirements/fuzz.txt
+	@mkdir -p .tools/fuzz
+	$(UV) pip install --quiet --python $(BIN)/python --target .tools/fuzz --only-binary :all: -r requirements/fuzz.txt
+	touch $@
+
+.tools/security/.installed: $(VENV)/.installed requirements/security.txt
+	@[ -x .tools/security/bin/python ] || $(UV) venv --quiet --python $(BIN)/python .tools/security
+	$(UV) pip sync --quiet --python .tools/security/bin/python requirements/security.txt
+	touch $@
+
 test: lint ## Linters, types, import rules, then the whole fast test suite
 	$(BIN)/pytest -n $(WORKERS) -m "not live" $(PYTEST_ARGS)
 
@@ -67,6 +80,9 @@ format: setup ## Let ruff fix and format the code
 live: setup ## Tests against a real Airflow 3 with scheduler and triggerer as processes
 	$(BIN)/pytest -m live $(PYTEST_ARGS)
 
+faults: setup ## Kill, cut and refuse at every step; print the grid and write docs/faults.rst
+	$(BIN)/pytest -q -n $(WORKERS) --grid --deselect tests/faults/test_grid.py::TestThePage tests/faults $(PYTEST_ARGS)
+
 check-2.11: $(VENV_211)/.installed ## The test suite on Airflow 2.11
 	$(VENV_211)/bin/pytest -n $(WORKERS) -m "not live and not airflow3" $(PYTEST_ARGS)
 
@@ -76,17 +92,29 @@ demo: setup ## Run Airflow and two example Dags (ONCE=1: stop again at the end; 
 demo-stop: ## Stop what `make demo` left running
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo --stop; else echo "Nothing to stop."; fi
 
+# atheris is published as wheels for Linux on x86-64, up to Python 3.14.
+fuzz: setup ## Fuzz the readers of answers, URLs, records and results: make fuzz FUZZ_SECONDS=600
+	@if ! $(BIN)/python -c "import platform, sys; sys.exit((sys.platform, platform.machine()) != ('linux', 'x86_64'))"; then
+		echo "SKIPPED: atheris, the fuzzer, has no wheel for this machine; its targets run on their seeds in make test"
+		exit 0
+	fi
+	$(MAKE) --no-print-directory $(VENV)/.fuzz-installed
+	PYTHONPATH=.tools/fuzz $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 catalogue: setup ## Rebuild the model catalogue: make catalogue OPENAPI=openapi.json
 	@[ -n "$(OPENAPI)" ] || { echo "Name BFL's OpenAPI file: make catalogue OPENAPI=openapi.json" >&2; exit 2; }
 	$(BIN)/python -m airflow_provider_bfl.api.catalogue_build "$(OPENAPI)"
 
-build: setup ## Build sdist and wheel into dist/ and check the wheel in an environment of its own
+build: setup .tools/security/.installed ## Build sdist, wheel and SBOM into dist/, build again and compare, try the wheel
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(INDEX) $(BIN)/python .ci/check_wheel.py dist/*.whl
 
+audit: .tools/security/.installed ## Look the locked requirements up in an advisory database, where one can be reached
+	@$(BIN)/python .ci/audit.py requirements/airflow-3.3.txt requirements/airflow-2.11.txt
+
 lock: .tools/.installed ## Recreate the locked requirements
-	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	for tool in uv fuzz security; do $(COMPILE) "requirements/$$tool.in" -o "requirements/$$tool.txt"; done
 	for airflow in 3.3 2.11; do
 		$(COMPILE) $(EXTRAS) pyproject.toml "requirements/airflow-$$airflow.in" -o "requirements/airflow-$$airflow.txt"
 	done
@@ -94,4 +122,4 @@ lock: .tools/.installed ## Recreate the locked requirements
 	$(COMPILE) --no-deps requirements/google-provider-2.11.in -o requirements/google-provider-2.11.txt
 
 clean: demo-stop ## Remove everything that the other targets made
-	rm -rf .tools $(VENV) $(VENV_211) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build demo-home dist
+	rm -rf .fuzz .tools $(VENV) $(VENV_211) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build demo-home dist

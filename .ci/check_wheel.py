@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a built wheel: what is in it, and that Airflow finds the provider once it is installed."""
+"""
+Checks a built wheel: what is in it, that it can be built again bit for bit, and that Airflow finds the provider.
+
+Beside it the SBOM is written: the wheel and everything it needs at run time, in the versions the lock names.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = "airflow_provider_bfl"
@@ -19,6 +27,7 @@ info = entry.load()()
 assert info["package-name"] == "airflow-provider-bfl", info
 assert any(c["connection-type"] == "bfl" for c in info["connection-types"]), info
 """
+SBOM_TOOL = ".tools/security/bin/cyclonedx-py"
 
 
 def check_contents(wheel: Path) -> None:
@@ -31,27 +40,67 @@ def check_contents(wheel: Path) -> None:
     print(f"{wheel.name}: {len(names)} files, all of the package")
 
 
-def check_installed(wheel: Path) -> None:
-    """Install the wheel with the locked Airflow in a fresh environment and ask Airflow for its providers."""
+def check_reproducible(wheel: Path) -> None:
+    """Build again, from the sdist, elsewhere and with other file modes, and exit unless the bytes are the same."""
+    sdist = next(wheel.parent.glob("*.tar.gz"))
     with tempfile.TemporaryDirectory(prefix="airflow-provider-bfl-") as scratch:
-        python = f"{scratch}/venv/bin/python"
+        with tarfile.open(sdist) as archive:
+            archive.extractall(scratch, filter="data")
+        source = next(Path(scratch).iterdir())
+        for path in source.rglob("*.py"):
+            path.chmod(0o600)
+            os.utime(path, (0, 0))
+        build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", f"{scratch}/dist", str(source)]
+        subprocess.check_call(build, stdout=subprocess.DEVNULL)
+        for first in (wheel, sdist):
+            hashes = [_sha256(each) for each in (first, Path(scratch, "dist", first.name))]
+            if hashes[0] != hashes[1]:
+                sys.exit(f"{first.name} is not reproducible: {hashes[0]} and then {hashes[1]}")
+            print(f"{first.name}: sha256 {hashes[0]}, twice (SOURCE_DATE_EPOCH={os.environ.get('SOURCE_DATE_EPOCH')})")
+
+
+@contextmanager
+def installed(wheel: Path) -> Iterator[Path]:
+    """Yield a fresh environment with the wheel and the locked Airflow."""
+    with tempfile.TemporaryDirectory(prefix="airflow-provider-bfl-") as scratch:
+        environment = Path(scratch, "venv")
         run = subprocess.check_call
-        run([".tools/bin/uv", "venv", "--quiet", "--python", sys.executable, f"{scratch}/venv"])
-        install = [".tools/bin/uv", "pip", "install", "--quiet", "--python", python]
+        run([".tools/bin/uv", "venv", "--quiet", "--python", sys.executable, str(environment)])
+        install = [".tools/bin/uv", "pip", "install", "--quiet", "--python", f"{environment}/bin/python"]
         run([*install, "--constraint", "requirements/airflow-3.3.txt", "apache-airflow==3.3.2", str(wheel)])
-        run([python, "-c", LOAD], cwd=scratch)
-        listed = subprocess.check_output(
-            [f"{scratch}/venv/bin/airflow", "providers", "list", "--output", "plain"],
-            env={**os.environ, "AIRFLOW_HOME": f"{scratch}/airflow"},
-            cwd=scratch,
-            text=True,
-        )
+        yield environment
+
+
+def check_listed(environment: Path) -> None:
+    """Exit with a message unless Airflow lists the provider."""
+    subprocess.check_call([f"{environment}/bin/python", "-c", LOAD], cwd=environment)
+    listed = subprocess.check_output(
+        [f"{environment}/bin/airflow", "providers", "list", "--output", "plain"],
+        env={**os.environ, "AIRFLOW_HOME": f"{environment}/airflow"},
+        cwd=environment,
+        text=True,
+    )
     if "airflow-provider-bfl" not in listed:
         sys.exit(f"`airflow providers list` does not name the provider:\n{listed}")
     print("A fresh environment with only this wheel and Airflow lists the provider")
 
 
+def write_sbom(environment: Path, sbom: Path) -> None:
+    """Write a CycloneDX SBOM of an environment, with the project as its subject."""
+    describe = [SBOM_TOOL, "environment", "--pyproject", "pyproject.toml", "--mc-type", "library"]
+    output = ["--output-reproducible", "--output-format", "JSON", "--output-file", str(sbom)]
+    subprocess.check_call([*describe, *output, f"{environment}/bin/python"])
+    print(f"{sbom.name}: sha256 {_sha256(sbom)}")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 if __name__ == "__main__":
     built = Path(sys.argv[1]).resolve()
     check_contents(built)
-    check_installed(built)
+    check_reproducible(built)
+    with installed(built) as fresh:
+        check_listed(fresh)
+        write_sbom(fresh, built.parent / f"{'-'.join(built.name.split('-')[:2])}.cdx.json")

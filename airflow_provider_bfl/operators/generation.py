@@ -178,6 +178,14 @@ class BflGenerationOperator(BaseOperator):
         if self.generation_id is not None:
             self.log.warning(KILLED, self.generation_id)
 
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        # The one step that plain and mapped tasks of all versions share between rendering and being looked at.
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is self:
+            from airflow_provider_bfl.operators.request import hide_secret
+
+            self.parameters = hide_secret(self.parameters)
+
     def _flow(self, context: Context) -> GenerationFlow:
         # Imported here, because Airflow parses Dag files all the time and runs tasks now and then.
         from airflow_provider_bfl.operators.flow import GenerationFlow

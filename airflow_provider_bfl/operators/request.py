@@ -19,6 +19,31 @@ log = logging.getLogger(__name__)
 _FORMAT_OF_SUFFIX = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
+class HiddenSecret:
+    """
+    A rendered secret that shows itself to nobody who prints, serializes or encodes the operator's arguments.
+
+    OpenLineage copies an operator's ``parameters`` into its events past Airflow's masking.
+    """
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def reveal(self) -> str:
+        """Return the secret itself, for the request."""
+        return self._value
+
+
+def hide_secret(parameters: Any) -> Any:
+    """Return rendered ``parameters`` with a ``webhook_secret`` in them hidden."""
+    if not isinstance(parameters, Mapping) or not isinstance(secret := parameters.get("webhook_secret"), str):
+        return parameters
+    return {**parameters, "webhook_secret": HiddenSecret(secret)}
+
+
 def build_request(prompt: str | None, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     Return the request in BFL's field names.
@@ -31,6 +56,8 @@ def build_request(prompt: str | None, parameters: Mapping[str, Any] | None) -> d
             f"parameters is a {type(parameters).__name__}; give a dict of BFL's field names. Nothing was sent."
         )
     request = dict(parameters or {})
+    if isinstance(secret := request.get("webhook_secret"), HiddenSecret):
+        request["webhook_secret"] = secret.reveal()
     if prompt is not None:
         if "prompt" in request:
             raise BflValidationError("prompt is given twice, as argument and in parameters. Nothing was sent.")
