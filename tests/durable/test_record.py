@@ -143,8 +143,10 @@ class TestDecide:
 
     @pytest.mark.parametrize(
         ("state", "same", "cleared", "ambiguous", "stale", "force_new"),
-        product(
-            STATES, [True, False], [True, False], get_args(OnAmbiguousSubmit), get_args(OnStaleState), [True, False]
+        list(
+            product(
+                STATES, [True, False], [True, False], get_args(OnAmbiguousSubmit), get_args(OnStaleState), [True, False]
+            )
         ),
     )
     def test_follows_the_table(

@@ -31,10 +31,6 @@ GENERATION = Generation(
 )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes longer than ten seconds; leave it out with -m 'not slow'")
-
-
 def png(payload: bytes = b"pixels") -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
