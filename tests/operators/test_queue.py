@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -63,6 +64,22 @@ class TestAFullAccount:
         assert bfl.simulator.ledger.max_active == 1
         assert bfl.posts == 2
         assert bfl.posts_received > 2
+
+    @pytest.mark.parametrize(("model", "slots", "tasks"), [("flux-2-pro", 24, 60), ("flux-kontext-max", 6, 18)])
+    def test_is_shared_by_more_tasks_than_it_has_slots(
+        self, bfl: World, naps: list[float], model: str, slots: int, tasks: int
+    ) -> None:
+        bfl.simulator.fault("task", times=None, latency_seconds=2.0)
+        runs = [bfl.generation(model=model, ti={"map_index": number}) for number in range(tasks)]
+
+        with ThreadPoolExecutor(tasks) as workers:
+            results = list(workers.map(lambda run: run.attempt(), runs))
+
+        assert len({result["id"] for result in results}) == len({result["uri"] for result in results}) == tasks
+        assert bfl.posts == tasks
+        assert bfl.posts_received > tasks
+        assert bfl.simulator.ledger.max_active <= slots
+        assert {run.try_number for run in runs} == {1}
 
     def test_is_said_at_info_and_not_as_a_warning(self, bfl: World, naps: list[float], log: LogRecorder) -> None:
         bfl.simulator.fault("submit", **FULL)
