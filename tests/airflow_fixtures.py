@@ -51,6 +51,15 @@ _BACK_OFFS = (
 )
 
 
+def _as_airflow_calls(operator: Any) -> dict[str, Any]:
+    """Return what Airflow 2 hands to ``execute`` besides the context, in a thread that need not be its main one."""
+    if find_spec("airflow.sdk"):
+        return {}
+    from airflow.models.baseoperator import _sentinel
+
+    return {f"{type(operator).__name__}__sentinel": _sentinel}
+
+
 class TaskStateStore:
     """Airflow 3.3's ``context["task_state_store"]``: JSON values that survive retry and clear."""
 
@@ -83,6 +92,7 @@ class TaskInstance:
     run_id: str = "manual__2026-01-01T00:00:00+00:00"
 
     def xcom_push(self, key: str, value: Any) -> None:
+        assert value is not None, "Airflow 3.0 refuses a null"
         self.xcom[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids: str | None = None, key: str = "return_value", *, map_indexes: Any = None) -> Any:
@@ -131,6 +141,7 @@ class TaskRun:
         self.deferrals: list[Deferral] = []
         self.events: list[Any] = []
         self.operators: list[Any] = []
+        self.outlet_events: Any = None
         self.on_deferral: Callable[[Deferral], Any] = lambda deferral: None
         self._evidence = evidence
         self._ti = ti
@@ -139,7 +150,8 @@ class TaskRun:
     def context(self) -> dict[str, Any]:
         """What one part of an attempt gets."""
         ti = TaskInstance("generate", self.xcom, self.try_number, self.max_tries, **self._ti)
-        return {"ti": ti, "task_instance": ti} | ({} if self.store is None else {"task_state_store": self.store})
+        context: dict[str, Any] = {"ti": ti, "task_instance": ti, "outlet_events": self.outlet_events}
+        return context | ({} if self.store is None else {"task_state_store": self.store})
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -152,7 +164,7 @@ class TaskRun:
         """Start a new attempt and see it to its end; return its result or raise its error."""
         self.try_number += 1
         self.xcom.clear()
-        return self._part(lambda operator: operator.execute(self.context))
+        return self._part(lambda operator: operator.execute(self.context, **_as_airflow_calls(operator)))
 
     def resume(self, method_name: str, **kwargs: Any) -> Any:
         """Resume the running attempt in a fresh process."""

@@ -107,6 +107,8 @@ class TestAnyOtherStoreOfAirflow:
         module = import_module("airflow.sdk.io" if find_spec("airflow.sdk") else "airflow.io.store")
         filesystem = MemoryFileSystem()
         module.attach(protocol="memory", fs=filesystem)
+        # All its instances share one memory: what other tests left in it is none of ours.
+        filesystem.store.clear()
         yield filesystem
         filesystem.store.clear()
         filesystem.pseudo_dirs[:] = [""]
