@@ -47,15 +47,15 @@ def open_journal(context: Context, *, durable: bool) -> Journal:
     """
     if not durable:
         return XComJournal(context["ti"])
-    store = context.get("task_state_store")
-    if store is not None:
-        return TaskStateJournal(store)
-
     from airflow.providers.common.compat.sdk import conf
 
+    store = context.get("task_state_store")
     root = conf.get("bfl", "journal_path", fallback="")
-    if root:
-        return ObjectStorageJournal(root, task_identity(context))
+    in_objects = ObjectStorageJournal(root, task_identity(context)) if root else None
+    if store is not None:
+        return TaskStateJournal(store) if in_objects is None else UpgradedJournal(store, in_objects)
+    if in_objects is not None:
+        return in_objects
     _warn_once()
     return XComJournal(context["ti"])
 
@@ -144,6 +144,26 @@ class ObjectStorageJournal:
         return ObjectStoragePath(self._root) / f"{name}.json"
 
 
+class UpgradedJournal(TaskStateJournal):
+    """
+    The record in the task state store, where an earlier Airflow kept it in object storage.
+
+    :param former: Where the record of a task is that submitted before the upgrade. It is moved when it is first read.
+    """
+
+    def __init__(self, store: Any, former: ObjectStorageJournal) -> None:
+        super().__init__(store)
+        self._former = former
+
+    def load(self) -> Record | None:
+        """See :class:`Journal`."""
+        record = super().load()
+        if record is None and (record := self._former.load()) is not None:
+            self.save(record)
+            self._former.delete()
+        return record
+
+
 class XComJournal:
     """
     The record in the task's own XCom: it outlives a deferral, but Airflow removes it when a retry starts.
@@ -160,7 +180,7 @@ class XComJournal:
             value = self._ti.xcom_pull(task_ids=self._ti.task_id, map_indexes=self._ti.map_index, key=_KEY)
         except Exception as error:
             raise _unreadable(error) from error
-        return None if value is None else Record.from_json(value)
+        return Record.from_json(value) if value else None
 
     def save(self, record: Record) -> None:
         """See :class:`Journal`."""
@@ -168,9 +188,10 @@ class XComJournal:
 
     def delete(self) -> None:
         """See :class:`Journal`."""
-        self._push(None)
+        # Airflow 3.0 refuses a null.
+        self._push({})
 
-    def _push(self, value: Mapping[str, Any] | None) -> None:
+    def _push(self, value: Mapping[str, Any]) -> None:
         try:
             self._ti.xcom_push(key=_KEY, value=value)
         except Exception as error:

@@ -32,7 +32,8 @@ class Record:
     accepted, ``stored`` once the result has landed. ``refused`` keeps what a later POST must remember.
     ``epoch`` tells apart the attempts between two clears of the task: a retry has the epoch of its record, a clear
     begins a new one. ``queued_since`` (of the first 429), ``submitted_at`` and ``deadline`` (of the wait) are
-    wall-clock seconds; ``result`` is the landed result.
+    wall-clock seconds; ``queue_seconds`` is how long the account was full before BFL accepted; ``result`` is the landed
+    result; ``request`` is kept where it cannot be had again from the task's arguments.
     """
 
     state: State
@@ -51,7 +52,9 @@ class Record:
     deadline: float | None = None
     possibly_billed_twice: bool = False
     reattached: bool = False
+    queue_seconds: float = 0.0
     result: Mapping[str, Any] | None = None
+    request: Mapping[str, Any] | None = None
     version: int = RECORD_VERSION
 
     def refused(self, *, queued_since: float | None = None) -> Record:
@@ -64,6 +67,7 @@ class Record:
             self,
             state="submitted",
             queued_since=None,
+            queue_seconds=0.0 if self.queued_since is None else max(0.0, now - self.queued_since),
             submitted_at=now,
             deadline=now + timeout,
             id=submission.id,
@@ -115,7 +119,7 @@ def _is_whole(record: Any) -> bool:
     # Any, because what was read back need not have the types that are declared.
     texts = (record.fingerprint, record.model, record.region, record.bfl_conn_id)
     numbers = (record.cost, record.input_mp, record.output_mp)
-    times = (record.queued_since, record.submitted_at, record.deadline)
+    times = (record.queued_since, record.submitted_at, record.deadline, record.queue_seconds)
     return (
         record.state in get_args(State)
         and isinstance(record.epoch, int)
@@ -124,6 +128,7 @@ def _is_whole(record: Any) -> bool:
         and (record.state in ("intent", "refused") or (isinstance(record.id, str) and bool(record.id)))
         and isinstance(record.polling_url, str | None)
         and isinstance(record.result, Mapping | None)
+        and isinstance(record.request, Mapping | None)
     )
 
 

