@@ -44,6 +44,7 @@ class Generation:
     :param submitted_at: Seconds since the epoch.
     :param reattached: Whether this attempt found the generation already submitted.
     :param possibly_billed_twice: Whether an earlier submit was ambiguous and this one was made all the same.
+    :param queue_seconds: How long the account was full before BFL accepted it; None when unknown.
     :param task: ``dag_id``, ``run_id``, ``task_id``, ``map_index``, ``try_number``, as far as they are known.
     """
 
@@ -55,6 +56,7 @@ class Generation:
     submitted_at: float | None = None
     reattached: bool = False
     possibly_billed_twice: bool = False
+    queue_seconds: float | None = None
     task: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -87,7 +89,7 @@ class Landed:
 
     def as_xcom(self) -> dict[str, Any]:
         """Return the result as JSON values; times are ISO-8601 in UTC."""
-        return {name: _iso(value) if name in _TIMES else value for name, value in asdict(self).items()}
+        return {name: iso_time(value) if name in _TIMES else value for name, value in asdict(self).items()}
 
 
 def sidecar_of(landed: Landed, generation: Generation, *, record_prompt: bool) -> bytes:
@@ -101,7 +103,7 @@ def sidecar_of(landed: Landed, generation: Generation, *, record_prompt: bool) -
         "schema_version": SIDECAR_SCHEMA_VERSION,
         **landed.as_xcom(),
         "region": generation.region,
-        "request": None if request is None else _publishable(request, record_prompt=record_prompt),
+        "request": None if request is None else published_request(request, record_prompt=record_prompt),
         "task": dict(generation.task),
         "provider_version": __version__,
     }
@@ -133,7 +135,8 @@ def _is_plain(result: Mapping[str, Any]) -> bool:
     )
 
 
-def _publishable(request: Mapping[str, Any], *, record_prompt: bool) -> dict[str, Any]:
+def published_request(request: Mapping[str, Any], *, record_prompt: bool) -> dict[str, Any]:
+    """Return a request as it may be stored: no secret, no signed URL, no media bytes, a prompt only where allowed."""
     published: dict[str, Any] = {}
     for name, value in request.items():
         if name in _SECRET_FIELDS:
@@ -162,7 +165,8 @@ def _digest(value: bytes) -> str:
     return f"sha256:{hashlib.sha256(value).hexdigest()}"
 
 
-def _iso(seconds: Any) -> str | None:
+def iso_time(seconds: Any) -> str | None:
+    """Return wall-clock seconds as ISO 8601 in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 

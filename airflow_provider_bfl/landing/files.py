@@ -74,6 +74,24 @@ class FileStore:
         with _translated(), Path("/", key).open("rb") as file:
             yield file
 
+    def console_url(self, key: str) -> None:
+        """Return None: there is no console to look at it."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of everything below ``prefix``, sorted."""
+        root = Path("/", prefix)
+        with _translated():
+            files = (path for path in root.rglob("*") if not _is_part(path.name) and path.is_file())
+            return sorted(prefix + path.relative_to(root).as_posix() for path in files)
+
+    def delete(self, key: str) -> None:
+        """Remove what is stored under ``key`` and the directory it leaves empty, if anything is."""
+        path = Path("/", key)
+        with _translated():
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+
 
 class ObjectStorageStore:
     """
@@ -127,6 +145,29 @@ class ObjectStorageStore:
         with _translated(), self.filesystem.open(self._path(key).path, "rb", block_size=_BLOCK_BYTES) as file:
             yield cast("BinaryIO", file)
 
+    def console_url(self, key: str) -> None:
+        """Return None: there is no console to look at it."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of everything below ``prefix``, sorted."""
+        root = self._path(prefix).path.rstrip("/")
+        with _translated():
+            self.filesystem.invalidate_cache(root)
+            found = self.filesystem.find(root)
+            return sorted(
+                prefix + path.removeprefix(root).lstrip("/")
+                for path in found
+                if path.startswith(f"{root}/") and not _is_part(path.rpartition("/")[2])
+            )
+
+    def delete(self, key: str) -> None:
+        """Remove what is stored under ``key``, if anything is."""
+        path = self._path(key).path
+        with _translated():
+            if self.stat(key) is not None:
+                self.filesystem.rm_file(path)
+            self.filesystem.invalidate_cache(path)
+
     def _write(self, path: str, contents: Contents) -> None:
         contents.body.seek(0)
         with self.filesystem.open(path, "wb", block_size=_BLOCK_BYTES) as file:
@@ -158,6 +199,10 @@ def _publish(part: Path, path: Path, *, create_only: bool) -> None:
 def _part_name(name: str) -> str:
     # The extension stays last: some clients guess the content type from it.
     return f".bfl-{uuid4().hex}.part{Path(name).suffix}"
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".bfl-") and ".part" in name
 
 
 @contextmanager

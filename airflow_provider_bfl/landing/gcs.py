@@ -9,9 +9,10 @@ conditionally is ``if_generation_match=0``. Source: https://cloud.google.com/sto
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 
 from airflow_provider_bfl.landing.store import (
     HOPELESS,
@@ -96,6 +97,23 @@ class GCSStore:
         """Open what is stored under ``key`` for reading, streamed."""
         with _translated(self.root), self._bucket.blob(key).open("rb", chunk_size=_CHUNK_BYTES) as body:
             yield cast("BinaryIO", body)
+
+    def console_url(self, key: str) -> str:
+        """Return the console's page about an object, or about a prefix that ends with a slash."""
+        page = "" if not key or key.endswith("/") else "_details/"
+        return f"https://console.cloud.google.com/storage/browser/{page}{self.bucket}/{quote(key)}"
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of everything below ``prefix``, sorted."""
+        with _translated(self.root):
+            return sorted(blob.name for blob in self._bucket.list_blobs(prefix=prefix))
+
+    def delete(self, key: str) -> None:
+        """Remove what is stored under ``key``, if anything is."""
+        from google.api_core.exceptions import NotFound
+
+        with _translated(self.root), suppress(NotFound):
+            self._bucket.blob(key).delete()
 
 
 @contextmanager

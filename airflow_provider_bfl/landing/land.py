@@ -24,6 +24,7 @@ from airflow_provider_bfl.exceptions import (
     BflDownloadError,
     BflObjectExistsError,
     BflResultExpiredError,
+    BflResultTooLargeError,
     BflStorageError,
 )
 from airflow_provider_bfl.landing.facts import SIDECAR_SUFFIX, Generation, Landed, read_sidecar, sidecar_of
@@ -92,6 +93,7 @@ def land(
     if_exists: IfExists = "overwrite",
     record_prompt: bool = True,
     stem: str | None = None,
+    look: Callable[[Landed, BinaryIO], None] | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Landed:
@@ -112,8 +114,11 @@ def land(
     :param record_prompt: Whether the sidecar has the prompt.
     :param stem: The path below a directory, without an extension; its segments are made safe. None for
         ``<dag_id>/<run_id>/<task_id>[/<map_index>]/<generation id>``. Not used for a full name.
+    :param look: Given the result and its bytes once both they and the sidecar are stored, to read them; not called for
+        an object that was kept instead.
     :raises BflResultExpiredError: the signed URL had expired and polling again gave no valid one.
     :raises BflDownloadError: the result could not be had whole.
+    :raises BflResultTooLargeError: it is larger than is accepted.
     :raises BflObjectExistsError: another object has the name and ``if_exists="error"``.
     :raises BflStorageError: it could not be stored.
     :raises BflUntrustedUrlError: the URL may not be downloaded.
@@ -131,11 +136,13 @@ def land(
             log.warning("Generation %s: %s", generation.id, fetched.media.warning)
         key = _key(landing, fetched.media, stem)
         kept = _storing(landing, key, lambda: _put_or_keep(landing, key, body, fetched))
-    if kept is not None:
-        log.info("%s is already stored and kept; generation %s is not stored", kept.uri, generation.id)
-        return kept
-    landed = _landed(landing, target.store.root + key, fetched)
-    _put_sidecar(landing, key, sidecar_of(landed, generation, record_prompt=record_prompt))
+        if kept is not None:
+            log.info("%s is already stored and kept; generation %s is not stored", kept.uri, generation.id)
+            return kept
+        landed = _landed(landing, target.store.root + key, fetched)
+        _put_sidecar(landing, key, sidecar_of(landed, generation, record_prompt=record_prompt))
+        if look is not None:
+            look(landed, body)
     return landed
 
 
@@ -156,7 +163,13 @@ def find_landed(
     if not key or key.endswith("/"):
         return None
     try:
-        return _repeated(lambda: _existing(target.store, key), may_pass=_is_passing, delays=_STORE_DELAYS, sleep=sleep)
+        return _repeated(
+            lambda: _existing(target.store, key),
+            what=f"Looking for {target.store.root}{key}",
+            may_pass=_is_passing,
+            delays=_STORE_DELAYS,
+            sleep=sleep,
+        )
     except StoreFaultError as fault:
         raise BflStorageError(
             f"It could not be seen whether {target.store.root}{key} is already stored: {fault.reason}. Nothing was "
@@ -184,12 +197,23 @@ def _fetch(landing: _Landing, result: PollResult, body: BinaryIO) -> _Fetched:
 
 def _fetch_whole(landing: _Landing, result: PollResult, body: BinaryIO) -> _Fetched:
     def may_pass(error: Exception) -> bool:
-        return isinstance(error, BflDownloadError | UnusableBodyError)
+        return isinstance(error, BflDownloadError | UnusableBodyError) and not isinstance(error, BflResultTooLargeError)
 
     try:
         return _repeated(
-            lambda: _fetch_once(landing, result, body), may_pass=may_pass, delays=_DOWNLOAD_DELAYS, sleep=landing.sleep
+            lambda: _fetch_once(landing, result, body),
+            what=f"Landing {landing.named}",
+            may_pass=may_pass,
+            delays=_DOWNLOAD_DELAYS,
+            sleep=landing.sleep,
         )
+    except BflResultTooLargeError as error:
+        raise BflResultTooLargeError(
+            f"The result of {landing.named} was generated and billed, and is not stored: {error} A retry would fetch "
+            "as much; get it by its id on BFL's dashboard.",
+            generation_id=landing.generation.id,
+            model=landing.generation.model,
+        ) from None
     except (BflDownloadError, UnusableBodyError) as error:
         raise BflDownloadError(
             f"The result of {landing.named} was generated and billed, but could not be had whole: "
@@ -318,7 +342,13 @@ def _put_sidecar(landing: _Landing, key: str, document: bytes) -> None:
 
 def _storing(landing: _Landing, key: str, action: Callable[[], _T]) -> _T:
     try:
-        return _repeated(action, may_pass=_is_passing, delays=_STORE_DELAYS, sleep=landing.sleep)
+        return _repeated(
+            action,
+            what=f"Landing {landing.named}",
+            may_pass=_is_passing,
+            delays=_STORE_DELAYS,
+            sleep=landing.sleep,
+        )
     except StoreFaultError as fault:
         raise BflStorageError(
             f"The result of {landing.named} was generated and billed, but could not be stored at "
@@ -336,6 +366,7 @@ def _is_passing(error: Exception) -> bool:
 def _repeated(
     action: Callable[[], _T],
     *,
+    what: str,
     may_pass: Callable[[Exception], bool],
     delays: Sequence[float],
     sleep: Callable[[float], None],
@@ -346,6 +377,6 @@ def _repeated(
         except Exception as error:
             if not may_pass(error):
                 raise
-            log.warning("%s; trying again in %s s", error, delay)
+            log.warning("%s: %s; trying again in %g s", what, str(error).rstrip("."), delay)
         sleep(delay)
     return action()

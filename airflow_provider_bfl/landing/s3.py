@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from io import BytesIO
-from typing import Any, BinaryIO, cast
+from io import BufferedReader, BytesIO
+from os import getenv
+from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from airflow_provider_bfl.landing.store import (
     HOPELESS,
@@ -53,6 +55,13 @@ _ADVICE = {
     "SignatureDoesNotMatch": "correct the connection's secret key",
     "ExpiredToken": "renew the connection's session token",
 }
+
+
+#: Amazon's partitions of their own, by the region's first letters.
+_CONSOLE_DOMAINS = {"cn-": "amazonaws.cn", "us-gov-": "amazonaws-us-gov.com"}
+
+#: Where boto3 and Airflow look for another endpoint beside the connection.
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 class S3Store:
@@ -118,8 +127,28 @@ class S3Store:
         """Open what is stored under ``key`` for reading, streamed."""
         with _translated(self.root):
             answer = self._client.get_object(**self._at(key), **self._only(_READ_OPTIONS))
-            with closing(answer["Body"]) as body:
-                yield cast("BinaryIO", body)
+            # botocore's own body iterates over pieces of 1 KB, which whoever expects a file would take for lines.
+            with BufferedReader(answer["Body"]) as body:
+                yield body
+
+    def console_url(self, key: str) -> str | None:
+        """Return the console's page about an object or a prefix; None for what is not Amazon's own."""
+        domain = _console_domain(self.aws_conn_id)
+        page = "buckets" if not key or key.endswith("/") else "object"
+        return domain and f"https://console.{domain}/s3/{page}/{self.bucket}?prefix={quote(key)}"
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of everything below ``prefix``, sorted."""
+        with _translated(self.root):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, **self._only(_REQUEST_OPTIONS)
+            )
+            return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+
+    def delete(self, key: str) -> None:
+        """Remove what is stored under ``key``, if anything is."""
+        with _translated(self.root):
+            self._client.delete_object(**self._at(key), **self._only(_REQUEST_OPTIONS))
 
     def _put_whole(self, key: str, contents: Contents, condition: Mapping[str, str]) -> None:
         contents.body.seek(0)
@@ -216,3 +245,18 @@ def _fault(error: Exception, place: str) -> Exception:
 def _code(error: Exception) -> str:
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _console_domain(aws_conn_id: str | None) -> str | None:
+    # Looked up without the SDK, which a task that only submits never loads.
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+    try:
+        extra = BaseHook.get_connection(aws_conn_id).extra_dejson if aws_conn_id else {}
+    except AirflowNotFoundException:
+        extra = {}
+    of_s3 = (extra.get("service_config") or {}).get("s3") or {}
+    if any((extra.get("endpoint_url"), of_s3.get("endpoint_url"), *map(getenv, _ENDPOINT_VARIABLES))):
+        return None
+    region = str(extra.get("region_name") or "")
+    return next((domain for start, domain in _CONSOLE_DOMAINS.items() if region.startswith(start)), "aws.amazon.com")

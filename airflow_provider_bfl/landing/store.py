@@ -91,7 +91,16 @@ class Store(Protocol):
         """
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """Open what is stored under ``key`` for reading, streamed."""
+        """Open what is stored under ``key`` for reading, streamed; it iterates over lines, as a file does."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of everything below ``prefix``, which ends with a slash, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove what is stored under ``key``, if anything is."""
+
+    def console_url(self, key: str) -> str | None:
+        """Return the page of the cloud's console about an object, or a directory; None where there is none."""
 
 
 def described(error: Exception) -> str:

@@ -46,6 +46,14 @@ class Target:
         """The URI without a connection id."""
         return self.store.root + self.key
 
+    def console_url(self, uri: str | None = None) -> str | None:
+        """
+        Return the page of the cloud's console about the place, or None where there is none.
+
+        :param uri: An object below it; None for the place itself.
+        """
+        return self.store.console_url(self.key if uri is None else self.key_of(uri) or self.key)
+
     def key_of(self, uri: str) -> str | None:
         """Return the key of an object's URI, or None when it is in another store."""
         key = uri.removeprefix(self.store.root)

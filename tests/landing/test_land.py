@@ -17,6 +17,7 @@ from airflow_provider_bfl.exceptions import (
     BflObjectExistsError,
     BflPollError,
     BflResultExpiredError,
+    BflResultTooLargeError,
     BflStorageError,
     BflUntrustedUrlError,
 )
@@ -184,6 +185,13 @@ class TestABodyThatIsNotWholeIsFetchedAgain:
             bfl.land(at(tmp_path / "fox.png"))
         assert len(bfl.downloads) == 3
         assert bfl.polls == 0
+        assert (failure.value.generation_id, failure.value.model) == ("gen-1", "flux-2-pro")
+
+    def test_one_that_is_too_large_is_refused_once_and_for_good(self, bfl: Bfl, tmp_path: Path) -> None:
+        bfl.deliveries = [BflResultTooLargeError("The result is 9 bytes, more than the 5 that are accepted.")]
+        with pytest.raises(BflResultTooLargeError, match=r"gen-1.*generated and billed.*9 bytes") as failure:
+            bfl.land(at(tmp_path / "fox.png"))
+        assert (len(bfl.downloads), bfl.slept, files(tmp_path)) == (1, [], [])
         assert (failure.value.generation_id, failure.value.model) == ("gen-1", "flux-2-pro")
 
     def test_ready_without_a_url_is_no_crash(self, bfl: Bfl, tmp_path: Path) -> None:
