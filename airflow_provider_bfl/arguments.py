@@ -39,18 +39,19 @@ _CHOICES: Mapping[str, Any] = {
 
 
 #: Seconds and credits; None is the default where it is allowed at all. Those of a wait must be more than none.
-_POSITIVE = ("timeout", "poll_interval")
+_POSITIVE = ("timeout", "poll_interval", "max_cost")
 _NOT_NEGATIVE = ("inline_wait", "max_queue_wait", "min_credits")
 
 
-def check_arguments(operator: Any) -> None:
+def check_arguments(operator: Any, **choices: tuple[str, ...]) -> None:
     """
     Check what can be checked of an operator's arguments when the Dag is parsed: words and numbers, nothing templated.
 
+    :param choices: Words that this operator's argument of that name may be, in place of the usual ones.
     :raises BflConfigError: one cannot be used; the message says what it may be.
     """
     for name, literal in _CHOICES.items():
-        value, allowed = getattr(operator, name, None), get_args(literal)
+        value, allowed = getattr(operator, name, None), choices.get(name) or get_args(literal)
         if value is not None and value not in allowed:
             raise BflConfigError(f"{operator.task_id}: {name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
     for name in (*_POSITIVE, *_NOT_NEGATIVE):

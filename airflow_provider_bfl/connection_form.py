@@ -112,10 +112,31 @@ def build_form_widgets() -> dict[str, Any]:
     return {
         field.name: StringField(
             lazy_gettext(field.label),
-            widget=BS3TextFieldWidget(),
+            widget=_DropDown(field.choices) if field.choices else BS3TextFieldWidget(),
             description=field.description,
             default=field.default,
             validators=[Optional(), *([any_of(list(field.choices))] if field.choices else [])],
         )
         for field in FIELDS
     }
+
+
+class _DropDown:
+    """
+    Shows a text field as a drop-down: Airflow 2 takes no other kind of field from a provider.
+
+    :param choices: What it offers.
+    """
+
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self._choices = choices
+
+    def __call__(self, field: Any, **_: Any) -> Any:
+        from markupsafe import Markup
+
+        chosen = field.data or field.default
+        plain = Markup('<option value="{0}">{0}</option>')
+        selected = Markup('<option value="{0}" selected>{0}</option>')
+        options = Markup("").join((selected if each == chosen else plain).format(each) for each in self._choices)
+        shown = Markup('<select class="form-control" id="{}" name="{}">{}</select>')
+        return shown.format(field.id, field.name, options)

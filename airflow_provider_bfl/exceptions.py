@@ -164,9 +164,29 @@ class BflDownloadError(BflError):
     """The result could not be fetched whole. It was billed; a retry fetches it again without generating."""
 
 
+class BflResultTooLargeError(BflDownloadError, BflPermanentError):
+    """The result is larger than is accepted. It was billed; it would be as large the next time."""
+
+
 class BflStorageError(BflError):
     """The result could not be stored. It was billed; a retry fetches and stores it again without generating."""
 
 
 class BflJournalError(BflError):
     """The record of the task instance could not be read or written. Without it nothing is submitted; retry."""
+
+
+class BflBudgetError(BflPermanentError):
+    """The next POST of a batch could pass its ``max_cost``. What was in flight was collected; raise it to go on."""
+
+
+class BflBatchIncompleteError(BflError):
+    """Some items of a batch are not done. A retry goes on with them; what is landed stays and is not paid again."""
+
+
+class BflBatchFailedError(BflPermanentError):
+    """More items of a batch ended without a result than ``fail_on`` allows, and no retry can change that."""
+
+
+class BflBatchTakenOverError(BflPermanentError):
+    """A later attempt of the same task goes on with the batch; this one submitted nothing more and stepped back."""

@@ -24,6 +24,11 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": connection_form.build_metadata_field_behaviour(),
             }
         ],
+        "extra-links": [
+            "airflow_provider_bfl.links.bfl.BflStoredObjectLink",
+            "airflow_provider_bfl.links.bfl.BflDashboardLink",
+        ],
+        "task-decorators": [{"name": "bfl", "class-name": "airflow_provider_bfl.decorators.bfl.bfl_task"}],
         "config": {"bfl": {"description": "Black Forest Labs provider.", "options": _options()}},
     }
 
@@ -32,7 +37,8 @@ def _options() -> dict[str, dict[str, Any]]:
     return {
         "journal_path": _option(
             "Object-storage URI under which the record of each submit is kept, so that a retry re-attaches instead of "
-            "paying again. Needed on Airflow before 3.3; later versions keep it in the task state store.",
+            "paying again. Needed on Airflow before 3.3; later versions keep it in the task state store, and move what "
+            "is here to it.",
             example="s3://aws_default@my-bucket/airflow/bfl-journal",
         ),
         "record_prompts": _option(
@@ -40,6 +46,12 @@ def _options() -> dict[str, dict[str, Any]]:
         ),
         "log_prompts": _option(
             "Whether the task log contains the prompt. Otherwise it contains its length and hash.",
+            kind="boolean",
+            default="False",
+        ),
+        "task_panel": _option(
+            "Whether the page of a task instance has a tab with its generation (Airflow 3.1 and later). Airflow shows "
+            "the tab on the task instances of all operators. The gallery in the navigation shows the same without it.",
             kind="boolean",
             default="False",
         ),

@@ -30,6 +30,7 @@ RETRIED = {
     "BflDownloadError",
     "BflStorageError",
     "BflJournalError",
+    "BflBatchIncompleteError",
 }
 
 

@@ -89,9 +89,8 @@ class BflHook(BaseHook):
     @asynccontextmanager
     async def async_client(self) -> AsyncIterator[AsyncBflClient]:
         """Open an async client and close it at the end, on success, error and cancellation."""
-        from airflow_provider_bfl.transport.aio import AsyncBflClient
-
-        async with AsyncBflClient(await self.asettings()) as client:
+        client_class = await asyncio.to_thread(_async_client_class)
+        async with client_class(await self.asettings()) as client:
             yield client
 
     def submit(self, model: str, body: Mapping[str, Any]) -> Submission:
@@ -210,6 +209,13 @@ class BflHook(BaseHook):
 
         if query := url.partition("?")[2]:
             mask_secret(query)
+
+
+def _async_client_class() -> type[AsyncBflClient]:
+    # Importing aiohttp takes a tenth of a second, which the event loop of a triggerer has not: call it in a thread.
+    from airflow_provider_bfl.transport.aio import AsyncBflClient
+
+    return AsyncBflClient
 
 
 class _Progress:

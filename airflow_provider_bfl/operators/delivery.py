@@ -6,12 +6,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_bfl.arguments import IfExists
 from airflow_provider_bfl.durable.journal import task_identity
 from airflow_provider_bfl.exceptions import BflObjectExistsError
 from airflow_provider_bfl.landing import Generation, Landed, Target, find_landed, land
+from airflow_provider_bfl.landing.preview import MAX_SOURCE_BYTES, Thumbnail, can_make_thumbnails, make_thumbnail
+from airflow_provider_bfl.landing.store import described
+from airflow_provider_bfl.metrics import Metric, count, timing
+from airflow_provider_bfl.operators.previews import Previews
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -64,14 +69,16 @@ class Delivery:
         existing = find_landed(self.target, uri=uri)
         return existing is not None and existing.size == result.get("size")
 
-    def land(self, generation: Generation, result: PollResult, *, polling_url: str) -> dict[str, Any]:
+    def land(
+        self, generation: Generation, result: PollResult, *, polling_url: str, previews: Previews
+    ) -> dict[str, Any]:
         """
         Land the result and say so in one line.
 
+        :param previews: Where what the gallery shows of it goes.
         :raises BflError: see :func:`airflow_provider_bfl.landing.land`.
         """
-        from airflow.providers.common.compat.sdk import conf
-
+        thumbnails: list[Thumbnail | None] = []
         landed = land(
             result=result,
             poll=lambda: self.hook.get_result(polling_url),
@@ -80,10 +87,27 @@ class Delivery:
             generation=generation,
             output_format=self.output_format,
             if_exists=self.if_exists,
-            record_prompt=conf.getboolean("bfl", "record_prompts", fallback=True),
+            record_prompt=previews.record_prompt,
+            look=lambda landed, body: thumbnails.append(make_thumbnail(body, landed.size)),
         )
-        _report(landed)
-        return landed.as_xcom()
+        _report(landed, generation)
+        stored = landed.as_xcom()
+        thumbnail = thumbnails[0] if thumbnails else self.thumbnail_of(stored)
+        previews.push(generation, status=result.status, landed=stored, thumbnail=thumbnail)
+        return stored
+
+    def thumbnail_of(self, result: Mapping[str, Any]) -> Thumbnail | None:
+        """Return a thumbnail of a result that was stored before, read from the store; None where that is no picture."""
+        uri, size = str(result.get("uri")), result.get("size")
+        key = self.target.key_of(uri)
+        if key is None or not isinstance(size, int) or size > MAX_SOURCE_BYTES or not can_make_thumbnails():
+            return None
+        try:
+            with self.target.store.open(key) as body:
+                return make_thumbnail(BytesIO(body.read(MAX_SOURCE_BYTES)), size)
+        except Exception as error:  # noqa: BLE001 - the preview is an ornament; the result is stored all the same
+            log.debug("%s could not be read for a thumbnail: %s", uri, described(error))
+            return None
 
 
 def task_facts(context: Context) -> dict[str, Any]:
@@ -91,17 +115,30 @@ def task_facts(context: Context) -> dict[str, Any]:
     return {**task_identity(context), "try_number": context["ti"].try_number}
 
 
-def _report(landed: Landed) -> None:
-    took = ""
-    if landed.submitted_at and landed.ready_at:
-        took = f", {max(0.0, landed.ready_at - landed.submitted_at):.1f} s after the submit"
+def credits_text(cost: float | None) -> str:
+    """Return a cost as every log line says it."""
+    return "unknown" if cost is None else f"{cost:g} credits"
+
+
+def _report(landed: Landed, generation: Generation) -> None:
+    run = landed.ready_at - landed.submitted_at if landed.ready_at and landed.submitted_at else None
+    times = {"queue": generation.queue_seconds, "run": run}
+    known = [f"{name} {max(0.0, seconds):.1f} s" for name, seconds in times.items() if seconds is not None]
     log.info(
-        "Landed generation %s (%s) at %s: %d bytes, seed %s, cost %s credits%s.",
+        "Landed generation %s (%s) at %s: %d bytes, seed %s, cost %s%s.",
         landed.id,
         landed.model or "model unknown",
         landed.uri,
         landed.size,
         landed.seed,
-        "unknown" if landed.cost is None else f"{landed.cost:g}",
-        took,
+        credits_text(landed.cost),
+        "".join(f", {each}" for each in known),
     )
+    count(Metric.LANDED, model=landed.model)
+    count(Metric.LANDED_BYTES, model=landed.model, by=landed.size)
+    if generation.cost is None and landed.cost:
+        count(Metric.COST, model=landed.model, by=landed.cost)
+    if run is not None:
+        timing(Metric.RUN_TIME, run, model=landed.model)
+    if landed.url_age_seconds is not None:
+        timing(Metric.URL_AGE_TIME, landed.url_age_seconds, model=landed.model)

@@ -20,22 +20,28 @@ from airflow_provider_bfl.durable.journal import open_journal
 from airflow_provider_bfl.durable.record import Policies, Reattach, Record, Submit, decide, fingerprint
 from airflow_provider_bfl.durable.submit import save_best_effort, submit_durably
 from airflow_provider_bfl.exceptions import (
+    BflAmbiguousSubmitError,
+    BflContentModeratedError,
     BflGenerationFailedError,
     BflInsufficientCreditsError,
     BflJournalError,
     BflModeratedError,
     BflRateLimitedError,
+    BflRequestModeratedError,
     BflUnresolvedSubmitError,
 )
 from airflow_provider_bfl.landing import Generation, open_target
 from airflow_provider_bfl.landing.store import described
-from airflow_provider_bfl.operators.delivery import Delivery, task_facts
-from airflow_provider_bfl.operators.media import Inputs, public_request, resolve_inputs
+from airflow_provider_bfl.metrics import Metric, count, timing
+from airflow_provider_bfl.operators.delivery import Delivery, credits_text, task_facts
+from airflow_provider_bfl.operators.media import Inputs, media_uris, public_request, resolve_inputs
+from airflow_provider_bfl.operators.outcome import announce, publish
+from airflow_provider_bfl.operators.previews import Previews
 from airflow_provider_bfl.operators.request import (
-    build_request,
     check_suffix,
     check_webhook,
     describe_prompt,
+    kept_request,
     output_format_of,
     validate_request,
 )
@@ -58,12 +64,14 @@ class GenerationFlow:
 
     def __init__(self, operator: BflGenerationOperator, context: Context) -> None:
         self._op = operator
+        self._context = context
         self._hook = operator.hook
         self._ti = context["ti"]
         self._log = operator.log
         self._task = task_facts(context)
         self._journal = open_journal(context, durable=operator.durable)
-        self._request = build_request(operator.prompt, operator.parameters)
+        self._request: dict[str, Any] = {}
+        self._previews = Previews(self._ti, wanted=operator.do_xcom_push)
 
     def run(self, *, queued: bool = False) -> dict[str, Any]:
         """
@@ -72,11 +80,12 @@ class GenerationFlow:
         :param queued: Whether this goes on with waiting for a free slot; otherwise the queue wait begins anew.
         """
         op = self._op
+        found = self._journal.load()
+        self._ask(found)
         self._mask_webhook_secret()
         check_webhook(self._request, wait_for_completion=op.wait_for_completion)
         validate_request(op.model, self._request, validation=op.validation)
         delivery = self._delivery()
-        found = self._journal.load()
         inputs, identity = self._identify(found)
         policies = Policies(op.on_ambiguous_submit, op.on_stale_state, force_new=_as_bool(op.force_new))
         action = decide(found, fingerprint=identity, epoch=self._ti.max_tries, policies=policies)
@@ -85,10 +94,12 @@ class GenerationFlow:
         if isinstance(inputs, Exception):
             raise inputs
         if delivery is not None and (existing := delivery.find_before_submit()) is not None:
+            publish(op, self._context, delivery.target, existing)
             return existing
         self._check_credits()
         intent = self._intent(action, identity)
-        return self._follow(self._submit(intent if queued else replace(intent, queued_since=None), inputs))
+        record = self._submit(intent if queued else replace(intent, queued_since=None), inputs)
+        return self._follow(record, delivery)
 
     def resume(self, event: Mapping[str, Any] | None) -> dict[str, Any]:
         """Go on after the triggerer waited."""
@@ -102,7 +113,14 @@ class GenerationFlow:
                 model=self._op.model,
             )
         self._op.generation_id = record.id
+        self._ask(record)
         return self._wait(record, seconds=resume_seconds(event))
+
+    def _ask(self, found: Record | None) -> None:
+        # A clear begins a new epoch, and asks for the request anew.
+        kept = found.request if found is not None and found.epoch == self._ti.max_tries else None
+        self._request = self._op.request_for(self._context, kept)
+        self._op.media = media_uris(self._request, get_model(self._op.model))
 
     def _identify(self, found: Record | None) -> tuple[Inputs | Exception, str]:
         """Return the inputs, or why they cannot be read where that need not matter, and the request's fingerprint."""
@@ -130,19 +148,25 @@ class GenerationFlow:
     def _reattach(self, found: Record, delivery: Delivery | None) -> dict[str, Any]:
         record = found.reattached_until(time.time() + self._op.timeout)
         self._log.info("Re-attached to generation %s (%s); nothing is submitted.", record.id, record.model)
-        _count("reattached")
+        count(Metric.REATTACHED, model=record.model)
         if delivery is not None and record.result is not None and delivery.is_stored(record.result):
             self._push(record)
-            return {**record.result, "reattached": True}
+            result = {**record.result, "reattached": True}
+            publish(self._op, self._context, delivery.target, result)
+            self._preview(record, status="Ready", landed=result, thumbnail=delivery.thumbnail_of(result))
+            return result
         if self._op.wait_for_completion:
             self._journal.save(record)
-        return self._follow(record)
+        return self._follow(record, delivery)
 
-    def _follow(self, record: Record) -> dict[str, Any]:
+    def _follow(self, record: Record, delivery: Delivery | None) -> dict[str, Any]:
         self._op.generation_id = record.id
         self._push(record)
+        self._preview(record, status="Submitted")
         if not self._op.wait_for_completion:
             return submit_result(record)
+        if delivery is not None:
+            announce(self._op, self._context, delivery.target)
         inline = self._op.inline_wait
         seconds = default_inline_wait(record.model, reattached=record.reattached) if inline is None else inline
         return self._wait(record, seconds=seconds)
@@ -159,6 +183,7 @@ class GenerationFlow:
             epoch=self._ti.max_tries,
             queued_since=action.queued_since,
             possibly_billed_twice=action.possibly_billed_twice,
+            request=kept_request(self._request) if self._op.keeps_request else None,
         )
 
     def _submit(self, intent: Record, inputs: Inputs) -> Record:
@@ -174,18 +199,28 @@ class GenerationFlow:
                 intent = replace(intent, queued_since=intent.queued_since or time.time())
                 self._queue(intent, error)
                 continue
-            self._log.info(
-                "Submitted generation %s to %s (region %s): cost %s credits, %s.",
-                record.id,
-                record.model,
-                record.region,
-                "unknown" if record.cost is None else f"{record.cost:g}",
-                describe_prompt(self._request),
-            )
-            _count("submitted")
-            if record.possibly_billed_twice:
-                _count("possibly_billed_twice")
+            except BflAmbiguousSubmitError:
+                count(Metric.AMBIGUOUS, model=intent.model)
+                raise
+            self._note_submit(record)
             return record
+
+    def _note_submit(self, record: Record) -> None:
+        self._log.info(
+            "Submitted generation %s to %s (region %s)%s: cost %s, %s.",
+            record.id,
+            record.model,
+            record.region,
+            f" after {record.queue_seconds:.1f} s in the queue" if record.queue_seconds else "",
+            credits_text(record.cost),
+            describe_prompt(self._request),
+        )
+        count(Metric.SUBMITTED, model=record.model)
+        timing(Metric.QUEUE_TIME, record.queue_seconds, model=record.model)
+        if record.cost:
+            count(Metric.COST, model=record.model, by=record.cost)
+        if record.possibly_billed_twice:
+            count(Metric.POSSIBLY_BILLED_TWICE, model=record.model)
 
     def _queue(self, intent: Record, error: BflRateLimitedError) -> None:
         queued = time.time() - (intent.queued_since or time.time())
@@ -199,7 +234,7 @@ class GenerationFlow:
             )
             raise BflRateLimitedError(message, model=self._op.model) from None
         self._log.info("All slots of the account are in use (429); trying again in %.0f s.", delay)
-        _count("rate_limited")
+        count(Metric.RATE_LIMITED, model=intent.model)
         if not self._op.deferrable:
             time.sleep(delay)
             return
@@ -224,7 +259,7 @@ class GenerationFlow:
             if result is None and not save_best_effort(self._journal, record):
                 result = waiting.in_worker(self._hook, seconds=None)
         except (BflModeratedError, BflGenerationFailedError) as error:
-            self._close(error)
+            self._close(record, error)
         if result is None:
             self._op.defer(**waiting.deferral(self._op.bfl_conn_id), method_name="execute_complete")
         return self._finish(record, result)
@@ -233,8 +268,17 @@ class GenerationFlow:
         delivery = self._delivery()
         if delivery is None:
             self._log.info("Generation %s (%s) is ready: seed %s.", record.id, record.model, result.seed)
-            return waited_result(result, cost=record.cost)
-        generation = Generation(
+            waited = waited_result(result, cost=record.cost)
+            self._preview(record, status=result.status, landed=waited)
+            return waited
+        generation = self._generation(record)
+        landed = delivery.land(generation, result, polling_url=record.polling_url or "", previews=self._previews)
+        save_best_effort(self._journal, record.stored(landed))
+        publish(self._op, self._context, delivery.target, landed)
+        return landed
+
+    def _generation(self, record: Record) -> Generation:
+        return Generation(
             id=record.id or "",
             model=record.model,
             region=record.region,
@@ -244,16 +288,24 @@ class GenerationFlow:
             reattached=record.reattached,
             possibly_billed_twice=record.possibly_billed_twice,
             task=self._task,
+            queue_seconds=record.queue_seconds,
         )
-        landed = delivery.land(generation, result, polling_url=record.polling_url or "")
-        save_best_effort(self._journal, record.stored(landed))
-        _count("landed")
-        return landed
 
-    def _close(self, error: BflModeratedError | BflGenerationFailedError) -> NoReturn:
-        # The generation is over and has no result, so a retry that kept its record could only fail again.
+    def _preview(self, record: Record, **facts: Any) -> None:
+        self._previews.push(self._generation(record), **facts)
+
+    def _close(self, record: Record, error: BflModeratedError | BflGenerationFailedError) -> NoReturn:
+        is_free = isinstance(error, BflModeratedError)
+        self._preview(
+            record, status=_STATUS_OF_END.get(type(error), "Error"), landed={"cost": 0.0} if is_free else None
+        )
+        # The generation is over and has no result, so a retry that kept its record could only fail again. A doubt about
+        # an earlier POST outlives it: that one may have been billed.
         try:
-            self._journal.delete()
+            if record.possibly_billed_twice:
+                self._journal.save(replace(record.refused(), id=None, polling_url=None, reattached=False))
+            else:
+                self._journal.delete()
         except BflJournalError as failure:
             self._log.warning("%s", failure)
         with moderation(self._op.on_moderated):
@@ -282,7 +334,9 @@ class GenerationFlow:
     def _push(self, record: Record) -> None:
         if self._op.do_xcom_push:
             for key, value in submit_result(record).items():
-                self._ti.xcom_push(key=key, value=value)
+                # Airflow 3.0 refuses a null; pulling what was never pushed gives None in every version.
+                if value is not None:
+                    self._ti.xcom_push(key=key, value=value)
 
     def _delivery(self) -> Delivery | None:
         op = self._op
@@ -294,10 +348,10 @@ class GenerationFlow:
         return Delivery(self._hook, target, op.if_exists, output_format)
 
 
-def _count(event: str) -> None:
-    from airflow.providers.common.compat.sdk import Stats
-
-    Stats.incr(f"bfl.{event}")
+_STATUS_OF_END: Mapping[type[Exception], str] = {
+    BflRequestModeratedError: "Request Moderated",
+    BflContentModeratedError: "Content Moderated",
+}
 
 
 def _as_bool(value: bool | str) -> bool:

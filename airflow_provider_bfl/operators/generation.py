@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -22,9 +22,11 @@ from airflow_provider_bfl.arguments import (
     check_arguments,
 )
 from airflow_provider_bfl.exceptions import BflConfigError
+from airflow_provider_bfl.links.bfl import BflDashboardLink, BflStoredObjectLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_bfl.hooks.bfl import BflHook
     from airflow_provider_bfl.operators.flow import GenerationFlow
@@ -45,9 +47,9 @@ class BflGenerationOperator(BaseOperator):
     for ``max_queue_wait``.
 
     Without ``wait_for_completion`` it returns ``id``, ``polling_url``, ``model``, ``region``, ``cost``, ``input_mp``,
-    ``output_mp``, ``submitted_at`` and ``reattached``, each also an XCom key of its own. With it, ``id``, ``status``,
-    ``seed`` and ``cost``; with ``destination``, the landed result with the object's ``uri``, ``sha256`` and
-    ``sidecar_uri``. No result holds a signed URL.
+    ``output_mp``, ``submitted_at``, ``reattached`` and ``possibly_billed_twice``, each also an XCom key of its own.
+    With it, ``id``, ``status``, ``seed`` and ``cost``; with ``destination``, the landed result with the object's
+    ``uri``, ``sha256`` and ``sidecar_uri``. No result holds a signed URL.
 
     Sources: https://docs.bfl.ai/quick_start/generating_images and
     https://docs.bfl.ai/api_integration/integration_guidelines.
@@ -96,6 +98,9 @@ class BflGenerationOperator(BaseOperator):
     )
     template_fields_renderers = {"parameters": "json"}  # noqa: RUF012
     ui_color = "#e8f0e4"
+    operator_extra_links = (BflStoredObjectLink(), BflDashboardLink())
+    #: Whether the record keeps the request, because the arguments alone do not give it again.
+    keeps_request: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -144,6 +149,9 @@ class BflGenerationOperator(BaseOperator):
         self.min_credits = min_credits
         self.validation = validation
         self.generation_id: str | None = None
+        self.object_link = ""
+        self.landed: dict[str, Any] | None = None
+        self.media: list[str] = []
         check_arguments(self)
         if destination is not None and not wait_for_completion:
             raise BflConfigError(
@@ -156,6 +164,16 @@ class BflGenerationOperator(BaseOperator):
         from airflow_provider_bfl.hooks.bfl import BflHook
 
         return BflHook(self.bfl_conn_id)
+
+    def request_for(self, context: Context, kept: Mapping[str, Any] | None) -> dict[str, Any]:
+        """
+        Return the request in BFL's field names.
+
+        :param kept: The request of an earlier part or attempt of this task; given only where ``keeps_request``.
+        """
+        from airflow_provider_bfl.operators.request import build_request
+
+        return build_request(self.prompt, self.parameters)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or re-attach, then wait and land as asked."""
@@ -172,6 +190,12 @@ class BflGenerationOperator(BaseOperator):
         :param event: ``{"id", "status"}`` of the trigger.
         """
         return self._flow(context).resume(event)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what the task read and stored, for OpenLineage."""
+        from airflow_provider_bfl.operators.lineage import lineage_of
+
+        return lineage_of(self.landed, media=self.media)
 
     def on_kill(self) -> None:
         """Say what goes on without the task: BFL has no way to cancel a generation."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,21 @@ def resolve_inputs(request: Mapping[str, Any], model: Model, *, storage_conn_id:
         if request.get(name) is not None:
             body[name], reference[name] = reader.resolve(name, request[name])
     return Inputs(body, reference)
+
+
+def media_uris(request: Mapping[str, Any], model: Model) -> list[str]:
+    """Return where a request's media come from, as far as they are named by a URI."""
+    return sorted({uri for name in model.media_fields for uri in _uris(request.get(name))})
+
+
+def _uris(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        # Base64 has no "://" in it, whatever it encodes.
+        if "://" in value and not value.startswith("data:"):
+            yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _uris(item)
 
 
 def public_request(request: Mapping[str, Any]) -> dict[str, Any]:

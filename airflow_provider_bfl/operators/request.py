@@ -16,6 +16,9 @@ from airflow_provider_bfl.exceptions import BflConfigError, BflValidationError
 
 log = logging.getLogger(__name__)
 
+#: Airflow advises 64 KB at most for what its task state store keeps.
+_MAX_KEPT_CHARS = 32 * 1024
+
 _FORMAT_OF_SUFFIX = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
@@ -72,6 +75,19 @@ def build_request(prompt: str | None, parameters: Mapping[str, Any] | None) -> d
     except (TypeError, ValueError) as error:
         raise BflValidationError(f"parameters hold what JSON cannot: {error}. Nothing was sent.") from None
     return request
+
+
+def kept_request(request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """
+    Return the request as a record may keep it, or None where it may not.
+
+    A record holds no secret, no prompt unless ``[bfl] record_prompts`` allows one, and nothing large.
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    if "webhook_secret" in request or len(json.dumps(request)) > _MAX_KEPT_CHARS:
+        return None
+    return dict(request) if conf.getboolean("bfl", "record_prompts", fallback=True) else None
 
 
 def validate_request(model: str, request: Mapping[str, Any], *, validation: Validation) -> None:

@@ -11,7 +11,7 @@ from airflow_provider_bfl.durable.record import Record
 
 
 def submit_result(record: Record) -> dict[str, Any]:
-    """Return the submit result; every key is also an XCom key of its own."""
+    """Return the submit result; every key that has a value is also an XCom key of its own."""
     return {
         "id": record.id,
         "polling_url": record.polling_url,
@@ -22,6 +22,7 @@ def submit_result(record: Record) -> dict[str, Any]:
         "output_mp": record.output_mp,
         "submitted_at": iso_time(record.submitted_at),
         "reattached": record.reattached,
+        "possibly_billed_twice": record.possibly_billed_twice,
     }
 
 

@@ -20,8 +20,9 @@ from airflow_provider_bfl.api.catalogue import get_model
 from airflow_provider_bfl.api.messages import PollResult, check_outcome, generation_id_of
 from airflow_provider_bfl.api.polling import Finished, Poller, TimedOut, Unreachable
 from airflow_provider_bfl.arguments import OnModerated
-from airflow_provider_bfl.exceptions import BflModeratedError, BflTimeoutError
+from airflow_provider_bfl.exceptions import BflGenerationFailedError, BflModeratedError, BflTimeoutError
 from airflow_provider_bfl.hooks.bfl import poll_error
+from airflow_provider_bfl.metrics import Metric, count
 
 if TYPE_CHECKING:
     from airflow_provider_bfl.hooks.bfl import BflHook
@@ -148,10 +149,14 @@ def resume_seconds(event: Mapping[str, Any] | None) -> float | None:
 
 @contextmanager
 def moderation(on_moderated: OnModerated) -> Iterator[None]:
-    """Turn a moderation error into a skipped task where the user asked for it."""
+    """Count an end without a result; turn moderation into a skipped task where the user asked for it."""
     try:
         yield
+    except BflGenerationFailedError as error:
+        count(Metric.FAILED, model=error.model)
+        raise
     except BflModeratedError as error:
+        count(Metric.MODERATED, model=error.model)
         if on_moderated == "skip":
             raise AirflowSkipException(str(error)) from None
         raise

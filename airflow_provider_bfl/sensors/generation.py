@@ -16,12 +16,16 @@ from airflow_provider_bfl.exceptions import BflError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_bfl.api.messages import PollResult
     from airflow_provider_bfl.hooks.bfl import BflHook
 
 # What only a running task needs is imported where it runs: Airflow parses Dag files all the time.
 
 #: A rescheduled sensor costs the scheduler a second or two each time, so it asks less often than a waiting one.
 _RESCHEDULE_SECONDS = 15.0
+
+#: In this time five refusals of the key are had, or "Task not found" has outlived its grace of 30 s.
+_SETTLE_SECONDS = 45.0
 
 
 class BflGenerationSensor(BaseSensorOperator):
@@ -100,20 +104,36 @@ class BflGenerationSensor(BaseSensorOperator):
         return self._wait(deadline or time.time() + self.timeout, seconds=resume_seconds(event))
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
-        """Ask once; what ``mode="reschedule"`` does at every ``poke_interval``."""
-        from airflow_provider_bfl.api.messages import PollFailure, check_outcome
+        """
+        Ask once; what ``mode="reschedule"`` does at every ``poke_interval``.
+
+        A refused key and "Task not found" are asked about further, for up to 45 s in the worker, and then end the wait.
+        """
+        from airflow_provider_bfl.api.messages import Phase, PollFailure, check_outcome, generation_id_of
         from airflow_provider_bfl.operators.results import waited_result
         from airflow_provider_bfl.operators.waiting import moderation
 
+        generation_id = generation_id_of(self.polling_url) or "(unknown id)"
         reply = self.hook.get_conn().poll(self.polling_url)
-        if isinstance(reply, PollFailure):
-            self.log.warning("The poll failed (%s); asking again at the next poke.", reply.reason)
-            return False
-        if not reply.is_final:
+        if isinstance(reply, PollFailure) and not reply.unauthorized:
+            self.log.warning(
+                "Generation %s: the poll failed (%s); asking again at the next poke.", generation_id, reply.reason
+            )
             return False
         with moderation(self.on_moderated):
-            check_outcome(reply, generation_id=reply.id or "(unknown id)")
-        return PokeReturnValue(is_done=True, xcom_value=waited_result(reply))
+            final = None if isinstance(reply, PollFailure) or reply.phase is Phase.NOT_FOUND else reply
+            final = final or self._settle()
+            if final is None or not final.is_final:
+                return False
+            check_outcome(final, generation_id=generation_id)
+        return PokeReturnValue(is_done=True, xcom_value=waited_result(final))
+
+    def _settle(self) -> PollResult | None:
+        # One such answer is not believed, and a poke remembers nothing: the answers it takes are asked for now.
+        from airflow_provider_bfl.operators.waiting import Waiting
+
+        waiting = Waiting(self.polling_url, time.time() + self.timeout, poll_interval=self.poll_interval)
+        return waiting.in_worker(self.hook, seconds=_SETTLE_SECONDS)
 
     def _wait(self, deadline: float, *, seconds: float | None) -> dict[str, Any]:
         from airflow_provider_bfl.operators.results import waited_result

@@ -20,9 +20,11 @@ from airflow_provider_bfl.arguments import (
     check_arguments,
 )
 from airflow_provider_bfl.exceptions import BflConfigError
+from airflow_provider_bfl.links.bfl import BflDashboardLink, BflStoredObjectLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_bfl.api.messages import PollResult
     from airflow_provider_bfl.hooks.bfl import BflHook
@@ -42,7 +44,8 @@ class BflTransferOperator(BaseOperator):
     It returns the landed result; the sidecar ``<object>.json`` holds the facts beside it.
 
     :param polling_url: As the submit returned it. Templated.
-    :param generation: The submit result, which adds model, cost and times to result and sidecar. Templated.
+    :param generation: The submit result, which adds model, cost, times and ``possibly_billed_twice`` to result and
+        sidecar. Templated.
     :param bfl_conn_id: The connection. Default ``bfl_default``. Templated.
     :param if_exists: What to do when another object has the name: ``overwrite`` (default), ``skip`` or ``error``.
     :param deferrable: Whether a pending generation is waited for in the triggerer. Default
@@ -55,6 +58,7 @@ class BflTransferOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("polling_url", "generation", "bfl_conn_id")
     ui_color = "#e8f0e4"
+    operator_extra_links = (BflStoredObjectLink(), BflDashboardLink())
 
     def __init__(
         self,
@@ -78,6 +82,8 @@ class BflTransferOperator(BaseOperator):
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.on_moderated = on_moderated
+        self.object_link = ""
+        self.landed: dict[str, Any] | None = None
         check_arguments(self)
 
     @cached_property
@@ -112,6 +118,8 @@ class BflTransferOperator(BaseOperator):
 
     def _run(self, context: Context, deadline: float, *, seconds: float | None) -> dict[str, Any]:
         from airflow_provider_bfl.operators.delivery import Delivery
+        from airflow_provider_bfl.operators.outcome import announce, publish
+        from airflow_provider_bfl.operators.previews import Previews
         from airflow_provider_bfl.operators.waiting import Waiting, wait_or_defer
 
         facts = self._facts()
@@ -123,9 +131,19 @@ class BflTransferOperator(BaseOperator):
             submitted_at=_epoch(facts.get("submitted_at")),
             poll_interval=self.poll_interval,
         )
+        announce(self, context, delivery.target)
         result = wait_or_defer(self, waiting, seconds=seconds)
         generation = self._generation(context, facts, result, waiting)
-        return delivery.land(generation, result, polling_url=self.polling_url)
+        previews = Previews(context["ti"], wanted=self.do_xcom_push)
+        landed = delivery.land(generation, result, polling_url=self.polling_url, previews=previews)
+        publish(self, context, delivery.target, landed)
+        return landed
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what the task stored, for OpenLineage; what it was made from is the submitting task's to tell."""
+        from airflow_provider_bfl.operators.lineage import lineage_of
+
+        return lineage_of(self.landed)
 
     def _generation(
         self, context: Context, facts: Mapping[str, Any], result: PollResult, waiting: Waiting
@@ -141,6 +159,7 @@ class BflTransferOperator(BaseOperator):
             cost=facts.get("cost"),
             submitted_at=waiting.submitted_at,
             reattached=bool(facts.get("reattached")),
+            possibly_billed_twice=bool(facts.get("possibly_billed_twice")),
             task=task_facts(context),
         )
 

@@ -56,6 +56,7 @@ class AsyncBflClient:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._session = _session(settings, aiohttp.TCPConnector(limit=0))
+        self._proxies: dict[str, str | None] = {}
 
     async def __aenter__(self) -> AsyncBflClient:
         return self
@@ -122,6 +123,13 @@ class AsyncBflClient:
         # Made when something is downloaded: a trigger never does.
         return _session(self.settings, aiohttp.TCPConnector(limit=0, resolver=_PublicResolver()))
 
+    def _proxy(self, url: str) -> str | None:
+        # Looking through the environment takes half as long as a poll itself, and the answer is the same for a host.
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxies:
+            self._proxies[origin] = env_proxy(url)
+        return self._proxies[origin]
+
     async def _exchange(self, session: aiohttp.ClientSession, request: HttpRequest) -> HttpReply:
         self.settings.trust.check_api_url(request.url)
         async with session.request(
@@ -129,7 +137,7 @@ class AsyncBflClient:
             _verbatim(request.url),
             headers=api_headers(self.settings, request),
             data=request.body,
-            proxy=env_proxy(request.url),
+            proxy=self._proxy(request.url),
             allow_redirects=False,
         ) as response:
             body = await _read_capped(response)
@@ -140,7 +148,7 @@ class AsyncBflClient:
         return session.get(
             _verbatim(url),
             headers=download_headers(),
-            proxy=env_proxy(url),
+            proxy=self._proxy(url),
             allow_redirects=False,
             auto_decompress=False,
         )

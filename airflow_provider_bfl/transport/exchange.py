@@ -19,6 +19,7 @@ from airflow_provider_bfl.exceptions import (
     BflAmbiguousSubmitError,
     BflDownloadError,
     BflResultExpiredError,
+    BflResultTooLargeError,
     BflServiceError,
 )
 from airflow_provider_bfl.transport.settings import (
@@ -163,7 +164,7 @@ class Receiver:
         self._declared = _declared_length(self._headers)
         declared = self._declared
         if declared is not None and declared > self._max_bytes:
-            raise BflDownloadError(
+            raise BflResultTooLargeError(
                 f"The result is {declared} bytes, more than the {self._max_bytes} that are accepted."
             )
 
@@ -171,7 +172,7 @@ class Receiver:
         """Take the next part of the body."""
         self._size += len(chunk)
         if self._size > self._max_bytes:
-            raise BflDownloadError(f"The result is more than the {self._max_bytes} bytes that are accepted.")
+            raise BflResultTooLargeError(f"The result is more than the {self._max_bytes} bytes that are accepted.")
         self._hash.update(chunk)
         self._sink.write(chunk)
 

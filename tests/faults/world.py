@@ -226,7 +226,7 @@ class World:
             says=end.message if isinstance(end, Raised) else "",
             reattached=isinstance(end, Returned) and self._landed()["reattached"],
         )
-        if isinstance(end, Returned) and len(self._tasks) == 1:
+        if isinstance(end, Returned):
             assert self._landed()["possibly_billed_twice"] == seen.twice
         return seen
 

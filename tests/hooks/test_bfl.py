@@ -333,7 +333,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # In the hook's module alone: the simulator shares this process.
     monkeypatch.setattr(hook_module, "time", SimpleNamespace(time=time.time, sleep=lambda seconds: None))
-    monkeypatch.setattr(hook_module, "asyncio", SimpleNamespace(sleep=soon))
+    monkeypatch.setattr(hook_module, "asyncio", SimpleNamespace(sleep=soon, to_thread=asyncio.to_thread))
 
 
 class TestPollErrors:

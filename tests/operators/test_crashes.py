@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_bfl.durable.journal import ObjectStorageJournal, TaskStateJournal
 from airflow_provider_bfl.exceptions import (
     BflAmbiguousSubmitError,
+    BflGenerationFailedError,
     BflJournalError,
     BflStorageError,
     BflUnresolvedSubmitError,
@@ -225,6 +226,20 @@ class TestALostAnswer:
             run.attempt()
 
         assert run.attempt()["possibly_billed_twice"] is True
+
+    def test_stays_marked_over_a_generation_that_failed(self, bfl: World) -> None:
+        run = bfl.generation()
+        bfl.simulator.fault("submit", accept=True, drop=True)
+        with pytest.raises(BflAmbiguousSubmitError):
+            run.attempt()
+        bfl.simulator.fault("task", final_status="Error")
+        with pytest.raises(BflGenerationFailedError):
+            run.attempt()
+
+        result = run.attempt()
+
+        assert (result["reattached"], result["possibly_billed_twice"]) == (False, True)
+        assert bfl.posts == 3
 
     def test_is_resolved_by_force_new_after_a_clear(self, bfl: World) -> None:
         run = bfl.generation(on_ambiguous_submit="fail", force_new=True)

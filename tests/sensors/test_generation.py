@@ -10,11 +10,14 @@ import pytest
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import AirflowSkipException, PokeReturnValue
 
+from airflow_provider_bfl.api import polling
 from airflow_provider_bfl.exceptions import (
+    BflAuthenticationError,
     BflConfigError,
     BflContentModeratedError,
     BflGenerationFailedError,
     BflModeratedError,
+    BflTaskNotFoundError,
     BflTimeoutError,
     BflUntrustedUrlError,
 )
@@ -180,6 +183,49 @@ class TestRescheduleMode:
             self.poke(bfl, url)
         with pytest.raises(AirflowSkipException):
             self.poke(bfl, url, on_moderated="skip")
+
+    @pytest.fixture
+    def sooner(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What takes half a minute is over soon."""
+        monkeypatch.setattr(polling, "MIN_INTERVAL_SECONDS", 0.01)
+        monkeypatch.setattr(polling, "NOT_FOUND_GRACE_SECONDS", 0.2)
+
+    @pytest.mark.usefixtures("sooner")
+    def test_ends_where_the_key_is_refused_for_good(self, bfl: World) -> None:
+        url = bfl.submit()["polling_url"]
+        bfl.simulator.fault("poll", status=401, body={"detail": "no"}, times=None)
+
+        with pytest.raises(BflAuthenticationError, match="pays nothing"):
+            self.poke(bfl, url)
+
+    @pytest.mark.usefixtures("sooner")
+    def test_goes_on_where_the_key_is_refused_once(self, bfl: World) -> None:
+        url = bfl.submit()["polling_url"]
+        bfl.simulator.fault("poll", status=403, body={"detail": "no"}, times=2)
+
+        assert isinstance(self.poke(bfl, url), PokeReturnValue)
+
+    @pytest.mark.usefixtures("sooner")
+    def test_ends_where_bfl_does_not_know_the_generation(self, bfl: World) -> None:
+        bfl.simulator.fault("task", hidden_polls=10_000)
+
+        with pytest.raises(BflTaskNotFoundError, match="billed once"):
+            self.poke(bfl, bfl.submit()["polling_url"])
+
+    @pytest.mark.usefixtures("sooner")
+    def test_goes_on_where_bfl_comes_to_know_it(self, bfl: World) -> None:
+        bfl.simulator.fault("task", hidden_polls=4)
+
+        assert isinstance(self.poke(bfl, bfl.submit()["polling_url"]), PokeReturnValue)
+
+    @pytest.mark.usefixtures("sooner")
+    def test_gives_its_slot_back_while_all_this_is_not_settled(
+        self, bfl: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_bfl.sensors.generation._SETTLE_SECONDS", 0.1)
+        bfl.simulator.fault("task", hidden_polls=2, stuck=True)
+
+        assert self.poke(bfl, bfl.submit()["polling_url"]) is False
 
     def test_asks_less_often_than_a_wait_unless_told_otherwise(self, bfl: World) -> None:
         assert sense(bfl, "x", mode="reschedule", poll_interval=None).make().poke_interval == 15

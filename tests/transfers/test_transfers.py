@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_bfl.exceptions import (
+    BflAmbiguousSubmitError,
     BflConfigError,
     BflContentModeratedError,
     BflObjectExistsError,
@@ -166,6 +167,20 @@ class TestTheResult:
         result = on_disk.transfer(submitted).attempt()
 
         assert (result["id"], result["model"], result["submitted_at"]) == (submitted["id"], None, None)
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_says_when_it_was_possibly_billed_twice(self, bfl: World, on_disk: Place, known: bool) -> None:
+        bfl.simulator.fault("submit", accept=True, drop=True)
+        submit = bfl.generation(wait_for_completion=False, destination=None)
+        with pytest.raises(BflAmbiguousSubmitError):
+            submit.attempt()
+        submitted = submit.attempt()
+        assert submitted["possibly_billed_twice"] is True
+
+        result = on_disk.transfer(submitted, generation=submitted if known else None).attempt()
+
+        assert result["possibly_billed_twice"] is known
+        assert json.loads(on_disk.read_uri(result["sidecar_uri"]).body)["possibly_billed_twice"] is known
 
     def test_carries_metadata_and_upload_options_to_s3(self, bfl: World, s3_server: S3Server) -> None:
         place = place_in_s3(bfl, s3_server)

@@ -33,6 +33,7 @@ from airflow_provider_bfl.exceptions import (
     BflRefusedError,
     BflRequestRejectedError,
     BflResultExpiredError,
+    BflResultTooLargeError,
     BflServiceError,
     BflUntrustedUrlError,
     BflValidationError,
@@ -550,13 +551,13 @@ class TestDownload:
     def test_over_the_cap_is_an_error(self, bfl: Bfl, bfl_simulator: Simulator, framing: str) -> None:
         sample = ready_sample(bfl, bfl_simulator)
         bfl_simulator.fault("delivery", body_bytes=400_000, framing=framing)
-        error = caught_by(lambda: bfl.download(sample, max_bytes=300_000), BflDownloadError)
+        error = caught_by(lambda: bfl.download(sample, max_bytes=300_000), BflResultTooLargeError)
         assert "300000" in str(error)
 
     def test_declared_over_the_cap_writes_nothing(self, client: Client, serve: Serve) -> None:
         server = serve(Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 5000, "hang"))
         sink = io.BytesIO()
-        with pytest.raises(BflDownloadError):
+        with pytest.raises(BflResultTooLargeError):
             client.talk(server.settings(), lambda talking: talking.download(f"{server.url}/x", sink, max_bytes=99))
         assert sink.getvalue() == b""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_bfl.api.messages import HttpRequest
 from airflow_provider_bfl.api.trust import Trust
-from airflow_provider_bfl.exceptions import BflDownloadError, BflError, BflResultExpiredError
+from airflow_provider_bfl.exceptions import BflDownloadError, BflError, BflResultExpiredError, BflResultTooLargeError
 from airflow_provider_bfl.transport.exchange import Receiver, api_headers, clean_reply, describe, next_hop
 from airflow_provider_bfl.transport.settings import MAX_DOWNLOAD_HOPS, Settings
 
@@ -102,7 +102,7 @@ class TestReceiving:
 
     def test_the_cap_is_an_error_and_not_a_truncation(self) -> None:
         assert self.received({}, b"x" * 100) == 100
-        with pytest.raises(BflDownloadError, match="more than the 100 bytes"):
+        with pytest.raises(BflResultTooLargeError, match="more than the 100 bytes"):
             self.received({}, b"x" * 99, b"xx")
 
     @pytest.mark.parametrize("length", ["", "many", "-1", "1.0", "0x10", "²", "9" * 30])
