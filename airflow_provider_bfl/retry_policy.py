@@ -54,6 +54,7 @@ def bfl_retry_policy() -> ExceptionRetryPolicy:
                 bfl.BflTaskNotFoundError,
                 bfl.BflGenerationFailedError,
                 bfl.BflAmbiguousSubmitError,
+                bfl.BflBatchIncompleteError,
                 delay=_SOON,
                 reason="BFL, the journal or the network needs a moment",
             ),
