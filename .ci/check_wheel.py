@@ -8,6 +8,7 @@ Beside it the SBOM is written: the wheel and everything it needs at run time, in
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = "airflow_provider_bfl"
-REQUIRED = {f"{PACKAGE}/{name}" for name in ("__init__.py", "api/catalogue.json", "get_provider_info.py", "py.typed")}
+NAME = "airflow-provider-bfl"
+CLOUDS = ("apache-airflow-providers-amazon", "apache-airflow-providers-google")
+REQUIRED = {
+    f"{PACKAGE}/{name}"
+    for name in ("__init__.py", "api/catalogue.json", "get_provider_info.py", "plugins/static/index.js", "py.typed")
+}
 LOAD = """
 from importlib.metadata import entry_points
 (entry,) = (e for e in entry_points(group="apache_airflow_provider") if e.dist.name == "airflow-provider-bfl")
@@ -64,25 +70,45 @@ def installed(wheel: Path) -> Iterator[Path]:
     """Yield a fresh environment with the wheel and the locked Airflow."""
     with tempfile.TemporaryDirectory(prefix="airflow-provider-bfl-") as scratch:
         environment = Path(scratch, "venv")
-        run = subprocess.check_call
-        run([".tools/bin/uv", "venv", "--quiet", "--python", sys.executable, str(environment)])
-        install = [".tools/bin/uv", "pip", "install", "--quiet", "--python", f"{environment}/bin/python"]
-        run([*install, "--constraint", "requirements/airflow-3.3.txt", "apache-airflow==3.3.2", str(wheel)])
+        subprocess.check_call([".tools/bin/uv", "venv", "--quiet", "--python", sys.executable, str(environment)])
+        install(environment, "--constraint", "requirements/airflow-3.3.txt", "apache-airflow", str(wheel))
         yield environment
 
 
-def check_listed(environment: Path) -> None:
-    """Exit with a message unless Airflow lists the provider."""
+def install(environment: Path, *what: str) -> None:
+    """Install more into an environment."""
+    command = [".tools/bin/uv", "pip", "install", "--quiet", "--python", f"{environment}/bin/python"]
+    subprocess.check_call([*command, *what])
+
+
+def add_clouds(environment: Path, wheel: Path) -> None:
+    """Install the providers that the extras name beside the wheel, Google's without what its storage does not need."""
+    locked = ["--constraint", "requirements/airflow-3.3.txt"]
+    install(environment, *locked, f"{wheel}[amazon]", "--requirements", "requirements/google-needs.in")
+    install(environment, "--no-deps", "--requirements", "requirements/google-provider-3.3.txt")
+
+
+def check_shown(environment: Path, version: str) -> None:
+    """Exit with a message unless Airflow's command line shows the provider, beside those of both clouds."""
     subprocess.check_call([f"{environment}/bin/python", "-c", LOAD], cwd=environment)
-    listed = subprocess.check_output(
-        [f"{environment}/bin/airflow", "providers", "list", "--output", "plain"],
+    listed = _airflow(environment, "providers", "list", "--output", "plain")
+    missing = [name for name in (NAME, *CLOUDS) if name not in listed]
+    if missing:
+        sys.exit(f"`airflow providers list` does not name {missing}:\n{listed}")
+    shown = _airflow(environment, "providers", "get", NAME, "--full", "--output", "json")
+    (told,) = json.loads(shown)
+    if (told["package-name"], told["name"]) != (NAME, "Black Forest Labs") or version not in str(told["versions"]):
+        sys.exit(f"`airflow providers get {NAME}` does not show version {version} of the provider:\n{shown}")
+    print(_airflow(environment, "providers", "get", NAME).strip())
+
+
+def _airflow(environment: Path, *arguments: str) -> str:
+    return subprocess.check_output(
+        [f"{environment}/bin/airflow", *arguments],
         env={**os.environ, "AIRFLOW_HOME": f"{environment}/airflow"},
         cwd=environment,
         text=True,
     )
-    if "airflow-provider-bfl" not in listed:
-        sys.exit(f"`airflow providers list` does not name the provider:\n{listed}")
-    print("A fresh environment with only this wheel and Airflow lists the provider")
 
 
 def write_sbom(environment: Path, sbom: Path) -> None:
@@ -101,6 +127,8 @@ if __name__ == "__main__":
     built = Path(sys.argv[1]).resolve()
     check_contents(built)
     check_reproducible(built)
+    name, number = built.name.split("-")[:2]
     with installed(built) as fresh:
-        check_listed(fresh)
-        write_sbom(fresh, built.parent / f"{'-'.join(built.name.split('-')[:2])}.cdx.json")
+        write_sbom(fresh, built.parent / f"{name}-{number}.cdx.json")
+        add_clouds(fresh, built)
+        check_shown(fresh, number)
