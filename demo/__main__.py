@@ -20,8 +20,9 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from demo.airflow_api import FinishedRun, StateChange, wait_until
-from demo.local_airflow import USER, LocalAirflow, tail
+from demo.local_airflow import LocalAirflow, tail
 from demo.processes import Session, end, spawn
+from demo.surface import USER
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 HOME: Final = REPOSITORY / "demo-home"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's REST API (`/api/v2`), as far as the demo and the live tests use it."""
+"""Airflow's REST API, as far as the demo and the live tests use it."""
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -12,8 +13,9 @@ from urllib.parse import quote
 
 import requests
 
+from demo.surface import surface
+
 HEALTHY = "healthy"
-COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 FINISHED_RUN = frozenset({"success", "failed"})
 UNMAPPED = -1
 
@@ -70,7 +72,7 @@ class AirflowApi:
         self._token: str | None = None
 
     def call(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
-        """Send one request to `/api/v2` + `path` and return the decoded JSON, or None for an empty answer."""
+        """Send one request to `path` below the API's own and return the decoded JSON, or None for an empty answer."""
         response = self._send(method, path, body, params)
         for _ in range(MAX_REPEATS):
             if response.status_code == requests.codes.unauthorized:
@@ -86,28 +88,34 @@ class AirflowApi:
         return response.json() if response.content else None
 
     def _send(self, method: str, path: str, body: Any, params: Mapping[str, Any] | None) -> requests.Response:
+        return requests.request(
+            method,
+            f"{self.address}{surface().api}{path}",
+            json=body,
+            params=params,
+            headers={"Authorization": self._authorization(), "Accept": "application/json"},
+            timeout=60,
+        )
+
+    def _authorization(self) -> str:
+        if not surface().bearer:
+            return "Basic " + base64.b64encode(":".join(self._login.values()).encode()).decode()
         if self._token is None:
             answer = requests.post(f"{self.address}/auth/token", json=self._login, timeout=30)
             answer.raise_for_status()
             self._token = answer.json()["access_token"]
-        return requests.request(
-            method,
-            f"{self.address}/api/v2{path}",
-            json=body,
-            params=params,
-            headers={"Authorization": f"Bearer {self._token}", "Accept": "application/json"},
-            timeout=60,
-        )
+        return f"Bearer {self._token}"
 
     def unhealthy(self) -> list[str]:
         """The components that are not healthy now; all of them while the API server does not answer."""
         try:
-            answer = requests.get(f"{self.address}/api/v2/monitor/health", timeout=5)
+            answer = requests.get(f"{self.address}{surface().health}", timeout=5)
             health = answer.json() if answer.ok else {}
         except (requests.RequestException, ValueError):
             health = {}
         # A component that has never reported is listed with the status null.
-        return [name for name in COMPONENTS if (health.get(name) or {}).get("status") != HEALTHY]
+        named = ("metadatabase", *(each.replace("-", "_") for each in surface().commands if each != "api-server"))
+        return [name for name in named if (health.get(name) or {}).get("status") != HEALTHY]
 
     # Dags and runs
 
@@ -140,7 +148,7 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, *, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a run and return its run id."""
-        body = {"logical_date": None, "conf": dict(conf or {}), **({"dag_run_id": run_id} if run_id else {})}
+        body = {**surface().run_body, "conf": dict(conf or {}), **({"dag_run_id": run_id} if run_id else {})}
         return str(self.call("POST", f"/dags/{_in_path(dag_id)}/dagRuns", body=body)["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
@@ -247,7 +255,7 @@ class AirflowApi:
     ) -> Any:
         """The value of an XCom, decoded."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{_in_path(task_id)}/xcomEntries/{_in_path(key)}"
-        return self.call("GET", path, params={"map_index": map_index, "deserialize": True})["value"]
+        return self.call("GET", path, params={"map_index": map_index, **surface().xcom_params})["value"]
 
     def xcom_keys(self, dag_id: str, run_id: str, task_id: str, map_index: int = UNMAPPED) -> set[str]:
         """The keys of the XComs that a task instance has pushed."""

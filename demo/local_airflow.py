@@ -26,48 +26,32 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import psutil
 
 from demo.airflow_api import UNMAPPED, AirflowApi, wait_until
 from demo.processes import Session, end, spawn
+from demo.surface import USER, Component, surface
 
-Component = Literal["api-server", "scheduler", "dag-processor", "triggerer"]
-
-COMMANDS: Mapping[Component, Sequence[str]] = {
-    "api-server": ("api-server",),
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "dag-processor": ("dag-processor",),
-    "triggerer": ("triggerer", "--skip-serve-logs"),
-}
-USER = "admin"
+COMMANDS = surface().commands
 
 # Each of these would let the person's own Airflow or BFL account steer an instance that is to be fresh.
 _FOREIGN_PREFIXES = ("AIRFLOW", "BFL_", "OPENLINEAGE_")
 
 _SETTINGS = {
-    "AIRFLOW__API__WORKERS": "1",
-    "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-    "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
     "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
     "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-    # A task that has just deferred is watched for this long; with the default of 5 s the scheduler fails a
-    # task whose trigger fires sooner (Airflow 3.2 and 3.3 with LocalExecutor).
-    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }
 
 
 class LocalAirflow:
-    """One Airflow: SQLite, LocalExecutor, SimpleAuthManager with the user `admin`, its port chosen when made.
+    """One Airflow 2.11 or 3: SQLite, the user `admin`, its port chosen when made.
 
     As a context manager it is ready when entered, and has left no process behind when left.
 
@@ -122,7 +106,9 @@ class LocalAirflow:
         passwords = self.home / "simple_auth_manager_passwords.json.generated"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self.password}) + "\n")
-        self._migrate()
+        self._set_up("db", "migrate")
+        if (make_user := surface().make_user) is not None:
+            self._set_up(*make_user, self.password)
         for component in COMMANDS:
             self.start_component(component)
 
@@ -136,7 +122,7 @@ class LocalAirflow:
             command, environment=self._environment, log=self.component_log(component), folder=self.home
         )
 
-    def wait_healthy(self, timeout_seconds: float = 120) -> None:
+    def wait_healthy(self, timeout_seconds: float = 300) -> None:
         """Wait until all components report themselves healthy; raises at once when one of them has ended."""
 
         def healthy() -> bool:
@@ -218,15 +204,13 @@ class LocalAirflow:
         return {
             **inherited,
             **_SETTINGS,
+            **surface().settings,
+            **surface().addressed(self.address, self._port),
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__API__BASE_URL": self.address,
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(self._port),
             # Shared by all components, also by one that is started again.
-            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+            **dict.fromkeys(("AIRFLOW__API__SECRET_KEY", "AIRFLOW__WEBSERVER__SECRET_KEY"), secrets.token_hex(16)),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder.resolve()),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.address}/execution/",
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "AIRFLOW__CORE__PARALLELISM": str(parallelism),
             # Six processes share the file: with SQLite's own 5 s a slow machine answers "database is locked".
@@ -236,19 +220,19 @@ class LocalAirflow:
             **environment,
         }
 
-    def _migrate(self) -> None:
+    def _set_up(self, *arguments: str) -> None:
         log = self.component_log("database")
         with log.open("ab") as output:
-            migrated = subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"],
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", *arguments],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        if migrated.returncode:
-            message = f"`airflow db migrate` failed; {log} ends with:\n{tail(log)}"
+        if done.returncode:
+            message = f"`airflow {' '.join(arguments[:2])}` failed; {log} ends with:\n{tail(log)}"
             raise RuntimeError(message)
 
 

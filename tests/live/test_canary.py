@@ -25,6 +25,7 @@ RUN_SECONDS = 200
 ENDS = {
     "sync": ("success", "Landed generation"),
     "deferred": ("success", "Landed generation"),
+    "decorated": ("success", "Landed generation"),
     "webhook": ("success", "Submitted generation"),
     "submit": ("success", "Submitted generation"),
     "sensor": ("success", "Ready"),
@@ -114,6 +115,22 @@ class TestTheRunReachedWhatItIsFor:
         told = {event["job"]["name"].removeprefix(f"{DAG_ID}.") for event in events}
         assert told >= set(ENDS)
 
+    def test_openlineage_told_of_what_landed(self, stack: Stack, ran: Ran) -> None:
+        events = [json.loads(line) for path in _lineage(stack) for line in path.read_text().splitlines()]
+        for task_id in ("sync", "deferred", "decorated", "to_files", "to_s3"):
+            ends = [each for each in events if each["job"]["name"] == f"{DAG_ID}.{task_id}" and each["outputs"]]
+            result = stack.airflow.api.xcom(DAG_ID, ran.run_id, task_id)
+            assert {each["run"]["facets"]["bfl_generation"]["sha256"] for each in ends} == {result["sha256"]}, task_id
+
+    def test_the_outlets_told_of_what_landed(self, stack: Stack, ran: Ran) -> None:
+        events = stack.airflow.api.call("GET", "/assets/events", params={"source_dag_id": DAG_ID, "limit": 100})
+        uris = {
+            stack.airflow.api.xcom(DAG_ID, ran.run_id, task_id)["uri"] for task_id in ("sync", "deferred", "to_files")
+        }
+        told = [(each["uri"], each["extra"].get("uri")) for each in events["asset_events"]]
+        assert {facts for place, facts in told if place == "s3://live/canary"} == uris
+        assert {place for place, facts in told if place == facts} == uris
+
 
 class TestNothingWasWrittenDown:
     def test_of_the_key(self, written: list[Writing]) -> None:
@@ -127,6 +144,13 @@ class TestNothingWasWrittenDown:
 
     def test_of_the_webhooks_secret(self, written: list[Writing]) -> None:
         assert evidence.holding({WEBHOOK_SECRET}, written) == []
+
+    def test_of_the_prompt_in_an_asset_event_or_in_the_lineage_of_a_generation(self, stack: Stack, ran: Ran) -> None:
+        events = stack.airflow.api.call("GET", "/assets/events", params={"source_dag_id": DAG_ID, "limit": 100})
+        assert PROMPT not in json.dumps(events)
+        lines = [json.loads(line) for path in _lineage(stack) for line in path.read_text().splitlines()]
+        ours = [(each["inputs"], each["outputs"], each["run"]["facets"].get("bfl_generation")) for each in lines]
+        assert PROMPT not in json.dumps(ours)
 
     def test_of_the_prompt_in_a_log(self, stack: Stack, ran: Ran) -> None:
         assert evidence.holding({PROMPT}, evidence.logs(stack)) == []

@@ -11,8 +11,9 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, AssetAlias, task
 
+from airflow_provider_bfl.decorators.bfl import bfl_task
 from airflow_provider_bfl.operators.generation import BflGenerationOperator
 from airflow_provider_bfl.sensors.generation import BflGenerationSensor
 from airflow_provider_bfl.transfers.bfl_to_gcs import BflToGCSOperator
@@ -23,6 +24,7 @@ DESTINATION = os.environ["LIVE_DESTINATION"]
 QUICK = "flux-2-klein-4b"
 POLLING_URL = "{{ ti.xcom_pull(task_ids='submit', key='polling_url') }}"
 UNTRUSTED_URL = "{{ ti.xcom_pull(task_ids='stranger') }}"
+OUTLETS: list[Any] = [Asset(uri="s3://live/canary"), AssetAlias("live_canary_results")]
 RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
 
 
@@ -37,8 +39,15 @@ def land(case: str, *, destination: str = DESTINATION, **arguments: Any) -> BflG
 
 
 with DAG("live_canary", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False):
-    land("sync")
-    land("deferred", model="flux-2-pro", deferrable=True, inline_wait=0)
+    land("sync", outlets=OUTLETS)
+    land("deferred", model="flux-2-pro", deferrable=True, inline_wait=0, outlets=OUTLETS)
+
+    @bfl_task(model=QUICK, wait_for_completion=True, destination=DESTINATION, deferrable=True, inline_wait=0)
+    def decorated() -> str:
+        """Return the prompt, put together here for the same reason."""
+        return "CANARY" + "prompt decorated"
+
+    decorated()
     webhook = {
         "webhook_url": "{{ dag_run.conf['canary'] }}/hook",
         "webhook_secret": "{{ var.value.bfl_word }}",
@@ -49,7 +58,12 @@ with DAG("live_canary", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UT
     sensor = BflGenerationSensor(task_id="sensor", polling_url=POLLING_URL)
     sensor_deferred = BflGenerationSensor(task_id="sensor_deferred", polling_url=POLLING_URL, deferrable=True)
     to_files = BflToObjectStorageOperator(
-        task_id="to_files", polling_url=POLLING_URL, generation=submit.output, destination=DESTINATION, deferrable=True
+        task_id="to_files",
+        polling_url=POLLING_URL,
+        generation=submit.output,
+        destination=DESTINATION,
+        deferrable=True,
+        outlets=OUTLETS,
     )
     to_s3 = BflToS3Operator(
         task_id="to_s3",
