@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A record in every state, and the object stores of the storage suite."""
+"""A record in every state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow_provider_bfl.api.messages import Submission
 from airflow_provider_bfl.durable.record import Record
-from tests.storage_servers import _s3_process, s3_server  # noqa: F401
 
 SUBMISSION = Submission("gen-1", "https://api.eu2.bfl.ai/v1/get_result?id=gen-1", 3.0, 0.0, 1.0)
 NOW = 1_800_000_000.0

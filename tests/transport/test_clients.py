@@ -577,10 +577,10 @@ class TestDownload:
 
     def test_that_is_slow_but_steady_is_whole(self, bfl: Bfl, bfl_simulator: Simulator) -> None:
         sample = ready_sample(bfl, bfl_simulator)
-        bfl_simulator.fault("delivery", body_bytes=60_000, bytes_per_second=60_000)
+        bfl_simulator.fault("delivery", body_bytes=400_000, bytes_per_second=400_000)
         patient = Settings(KEY, bfl.settings.base_url, bfl.settings.trust, timeout_seconds=0.5)
         download, _ = Bfl(bfl.client, patient).download(sample)
-        assert download.size == 60_000
+        assert download.size == 400_000
 
     def test_that_stalls_ends(self, client: Client, serve: Serve) -> None:
         server = serve(Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", "hang"))
