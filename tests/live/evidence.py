@@ -18,7 +18,10 @@ from tests.live.conftest import CANARY_KEY, Stack
 #: What the delivery hosts of the simulator and of BFL sign with; the ledger's own copy is shortened to an ellipsis.
 SIGNATURE = re.compile(rb"sig=(?!\*|%E2%80%A6|\xe2\x80\xa6|\\u2026)[A-Za-z0-9%+/]{8,}")
 
-_RENDERED_FIELDS = re.compile(rb".*\[debug .*Received message from task runner.*SetRenderedFields.*")
+#: What a task asks Airflow to store: at DEBUG its supervisor logs the whole of it.
+_STORED = re.compile(
+    rb".*\[debug .*Received message from task runner.*msg=Set(?:RenderedFields|XCom|TaskStateStore)\(.*"
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ def files(stack: Stack) -> list[Writing]:
 
 
 def logs(stack: Stack) -> list[Writing]:
-    """Return the logs alone, of tasks and of components, less the rendered fields that Airflow itself logs at DEBUG."""
+    """Return the logs alone, of tasks and of components, less what Airflow itself logs at DEBUG of what it stores."""
     found = [each for each in files(stack) if each.name.endswith(".log")]
-    return [replace(each, content=_RENDERED_FIELDS.sub(b"", each.content)) for each in found]
+    return [replace(each, content=_STORED.sub(b"", each.content)) for each in found]
 
 
 def database(stack: Stack) -> Writing:
