@@ -100,11 +100,13 @@ class TestALocalFile:
 
 class TestAnyOtherStoreOfAirflow:
     @pytest.fixture
-    def filesystem(self) -> Iterator[Any]:
+    def filesystem(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         """A store that Airflow knows only because it was attached, in memory."""
         from fsspec.implementations.memory import MemoryFileSystem
 
-        module = import_module("airflow.sdk.io" if find_spec("airflow.sdk") else "airflow.io.store")
+        module = import_module("airflow.sdk.io.store" if find_spec("airflow.sdk") else "airflow.io.store")
+        # What is attached stays so, even a scheme that was only asked for and that Airflow does not know.
+        monkeypatch.setattr(module, "_STORE_CACHE", {})
         filesystem = MemoryFileSystem()
         module.attach(protocol="memory", fs=filesystem)
         # All its instances share one memory: what other tests left in it is none of ours.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,6 @@ class TestAnAssetOfATask:
         landed_image(result["uri"])
 
 
-@pytest.mark.skipif(find_spec("airflow.sdk.execution_time.hitl") is None, reason="this Airflow asks no person")
 class TestAPersonsApproval:
     @pytest.mark.parametrize(("answer", "publishes"), [("Approve", True), ("Reject", False)])
     def test_decides_whether_the_picture_is_published(self, stack: Stack, answer: str, publishes: bool) -> None:
