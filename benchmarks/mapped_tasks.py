@@ -2,8 +2,8 @@
 """
 What a real Airflow adds to a generation: from its submit until it is stored, less the time it took.
 
-The same generations as mapped tasks of this provider, as mapped groups of the http and amazon providers' operators,
-and as one batch. The times are the simulator's and the store's, so nobody judges themselves.
+The same generations as mapped tasks of this provider and as mapped groups of the http and amazon providers' operators.
+The times are the simulator's and the store's, so nobody judges themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ _RUN_SECONDS = 600
 _NAMES = {
     "bench_mapped": "mapped tasks that wait in their worker",
     "bench_mapped_deferrable": "mapped tasks that wait in the triggerer",
-    "bench_batch": "one batch",
 }
 _BASELINE = "HttpOperator, HttpSensor every second, HttpToS3Operator"
 

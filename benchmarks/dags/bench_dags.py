@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same generations in four ways: this provider's operators, and the http and amazon providers'."""
+"""The same generations in three ways: this provider's operators, and the http and amazon providers'."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from airflow.providers.http.operators.http import HttpOperator
 from airflow.providers.http.sensors.http import HttpSensor
 from airflow.sdk import DAG, PokeReturnValue, task_group
 
-from airflow_provider_bfl.operators.batch import BflBatchOperator
 from airflow_provider_bfl.operators.generation import BflGenerationOperator
 
 GENERATIONS = int(os.environ["BENCH_GENERATIONS"])
@@ -37,9 +36,6 @@ for name, deferrable in (("bench_mapped", False), ("bench_mapped_deferrable", Tr
             destination="s3://bench/mapped/",
             deferrable=deferrable,
         ).expand(prompt=PROMPTS)
-
-with DAG("bench_batch", **DAG_ARGUMENTS):
-    BflBatchOperator(task_id="generate", requests=PROMPTS, model=MODEL, destination="s3://bench/batch/{{ run_id }}/")
 
 
 def _submitted(response: Any) -> dict[str, str]:
