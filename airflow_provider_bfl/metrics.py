@@ -49,5 +49,18 @@ def timing(metric: Metric, seconds: float, *, model: str | None) -> None:
     Stats.timing(metric.value, timedelta(seconds=max(0.0, seconds)), tags=_tags(model))
 
 
+def count_landed(*, model: str | None, size: int, url_age_seconds: float | None) -> None:
+    """
+    Count a result that was stored.
+
+    :param size: Its bytes.
+    :param url_age_seconds: How old its signed URL was at the download; None when unknown.
+    """
+    count(Metric.LANDED, model=model)
+    count(Metric.LANDED_BYTES, model=model, by=size)
+    if url_age_seconds is not None:
+        timing(Metric.URL_AGE_TIME, url_age_seconds, model=model)
+
+
 def _tags(model: str | None) -> dict[str, str]:
     return {"model": model} if model else {}

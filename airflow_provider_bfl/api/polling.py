@@ -26,8 +26,8 @@ MAX_INTERVAL_SECONDS = 5.0
 
 #: The first poll comes a little before the model's typical time, later ones at this share of the elapsed time, so
 #: the lag stays a small, constant share of what the generation took.
-_FIRST_POLL_SHARE = 0.8
-_INTERVAL_SHARE = 0.1
+FIRST_POLL_SHARE = 0.8
+INTERVAL_SHARE = 0.1
 _JITTER_SHARE = 0.1
 _MAX_BACKOFF_SECONDS = 30.0
 
@@ -104,7 +104,7 @@ class Poller:
         if self._submitted_at is None:
             self._submitted_at = now
             return 0.0
-        first = self._poll_interval if self._poll_interval is not None else _FIRST_POLL_SHARE * self._typical_seconds
+        first = self._poll_interval if self._poll_interval is not None else FIRST_POLL_SHARE * self._typical_seconds
         return min(max(0.0, self._submitted_at + first - now), self._until_deadline(now))
 
     def judge(self, reply: PollResult | PollFailure, now: float) -> Verdict:
@@ -144,7 +144,7 @@ class Poller:
         if self._poll_interval is not None:
             return self._poll_interval
         # Capped before the jitter, so that long waits do not fall into step with each other.
-        share = min(_INTERVAL_SHARE * self._elapsed(now), MAX_INTERVAL_SECONDS / (1 + _JITTER_SHARE))
+        share = min(INTERVAL_SHARE * self._elapsed(now), MAX_INTERVAL_SECONDS / (1 + _JITTER_SHARE))
         return max(self._jittered(share), MIN_INTERVAL_SECONDS)
 
     def _jittered(self, seconds: float) -> float:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 
-from airflow_provider_bfl.api.polling import MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS
+from airflow_provider_bfl.api.polling import (
+    FIRST_POLL_SHARE,
+    INTERVAL_SHARE,
+    MAX_INTERVAL_SECONDS,
+    MIN_INTERVAL_SECONDS,
+)
 
 #: Enough for a tail, few enough that a change of BFL's load is soon learnt.
 _MEMORY = 64
 _ENOUGH = 4
-
-#: Where nothing is known yet, as a single generation is polled.
-_FIRST_POLL_SHARE = 0.8
-_INTERVAL_SHARE = 0.1
 
 
 class Pace:
@@ -53,7 +54,7 @@ class Pace:
         if self._poll_interval is not None:
             return max(0.0, self._poll_interval - elapsed)
         learnt = self.learnt
-        first = _FIRST_POLL_SHARE * self._typical_seconds if learnt is None else learnt[0]
+        first = FIRST_POLL_SHARE * self._typical_seconds if learnt is None else learnt[0]
         return max(0.0, first - elapsed)
 
     def next_delay(self, elapsed: float) -> float:
@@ -62,11 +63,11 @@ class Pace:
             return self._poll_interval
         learnt = self.learnt
         if learnt is None:
-            return _clamped(_INTERVAL_SHARE * elapsed)
+            return _clamped(INTERVAL_SHARE * elapsed)
         if elapsed < learnt[0]:
             return max(MIN_INTERVAL_SECONDS, min(learnt[0] - elapsed, MAX_INTERVAL_SECONDS))
         # Past the usual time it is a straggler, which is worth fewer polls the longer it takes.
-        return MIN_INTERVAL_SECONDS if elapsed <= learnt[1] else _clamped(_INTERVAL_SHARE * (elapsed - learnt[1]))
+        return MIN_INTERVAL_SECONDS if elapsed <= learnt[1] else _clamped(INTERVAL_SHARE * (elapsed - learnt[1]))
 
 
 def _clamped(seconds: float) -> float:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 from airflow_provider_bfl.api.messages import Submission
 from airflow_provider_bfl.arguments import OnAmbiguousSubmit
 from airflow_provider_bfl.exceptions import BflError, BflJournalError
 from airflow_provider_bfl.landing import Landed
+from airflow_provider_bfl.landing.facts import iso_time
 
 #: ``unsubmitted``: nothing was sent. ``intent``: about to be sent. ``refused``: BFL certainly did not accept it and may
 #: later. ``ambiguous``: sent, and the answer lost. ``submitted``: accepted, paid, not ended as far as is known.
@@ -124,7 +125,7 @@ class Row:
             status="submitted",
             id=submission.id,
             polling_url=submission.polling_url,
-            submitted_at=datetime.fromtimestamp(now, UTC).isoformat(),
+            submitted_at=iso_time(now),
             error_type=None,
             error=None,
         )

@@ -132,10 +132,6 @@ class Table:
         """Mark an item with what is to be done about it."""
         self._db.execute("UPDATE items SET todo = ? WHERE position = ?", (todo, position))
 
-    def marked(self, todo: str) -> int:
-        """How many items are marked so."""
-        return int(self._db.execute("SELECT count(*) FROM items WHERE todo = ?", (todo,)).fetchone()[0])
-
     # Rows
 
     def put(self, row: Row) -> None:

@@ -38,7 +38,7 @@ from airflow_provider_bfl.exceptions import (
 )
 from airflow_provider_bfl.hooks.bfl import poll_error
 from airflow_provider_bfl.landing import Generation, Landed, land
-from airflow_provider_bfl.metrics import Metric, count, timing
+from airflow_provider_bfl.metrics import Metric, count, count_landed, timing
 
 if TYPE_CHECKING:
     from airflow_provider_bfl.hooks.bfl import BflHook
@@ -174,7 +174,7 @@ class Way:
             return
         self.brakes.well("landing")
         self.books.change(self._row(row).stored(landed))
-        _count_landed(landed)
+        count_landed(model=landed.model, size=landed.size, url_age_seconds=landed.url_age_seconds)
 
     def _accepted(self, lane: Lane, row: Row, submission: Submission) -> Row:
         row = self.books.change(row.submitted(submission, now=time.time()))
@@ -290,10 +290,3 @@ def _gave_up(row: Row, verdict: TimedOut | Unreachable) -> BflError:
         generation_id=row.id,
         model=row.model,
     )
-
-
-def _count_landed(landed: Landed) -> None:
-    count(Metric.LANDED, model=landed.model)
-    count(Metric.LANDED_BYTES, model=landed.model, by=landed.size)
-    if landed.url_age_seconds is not None:
-        timing(Metric.URL_AGE_TIME, landed.url_age_seconds, model=landed.model)

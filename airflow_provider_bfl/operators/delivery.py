@@ -15,7 +15,7 @@ from airflow_provider_bfl.exceptions import BflObjectExistsError
 from airflow_provider_bfl.landing import Generation, Landed, Target, find_landed, land
 from airflow_provider_bfl.landing.preview import MAX_SOURCE_BYTES, Thumbnail, can_make_thumbnails, make_thumbnail
 from airflow_provider_bfl.landing.store import described
-from airflow_provider_bfl.metrics import Metric, count, timing
+from airflow_provider_bfl.metrics import Metric, count, count_landed, timing
 from airflow_provider_bfl.operators.previews import Previews
 
 if TYPE_CHECKING:
@@ -134,11 +134,8 @@ def _report(landed: Landed, generation: Generation) -> None:
         credits_text(landed.cost),
         "".join(f", {each}" for each in known),
     )
-    count(Metric.LANDED, model=landed.model)
-    count(Metric.LANDED_BYTES, model=landed.model, by=landed.size)
+    count_landed(model=landed.model, size=landed.size, url_age_seconds=landed.url_age_seconds)
     if generation.cost is None and landed.cost:
         count(Metric.COST, model=landed.model, by=landed.cost)
     if run is not None:
         timing(Metric.RUN_TIME, run, model=landed.model)
-    if landed.url_age_seconds is not None:
-        timing(Metric.URL_AGE_TIME, landed.url_age_seconds, model=landed.model)

@@ -51,7 +51,7 @@ _RUN_ALL = """
 import importlib.util, json, sys
 from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_bfl.api import polling
-polling._FIRST_POLL_SHARE = 0.05
+polling.FIRST_POLL_SHARE = 0.05
 told = {}
 dags = {}
 for path in sys.argv[3:]:
